@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The seam between state handles and engines. Handles (state_*.c) know kinds, types, current key
+ * and namespace; an engine knows addresses and bytes. Everything here is called by the owner
+ * thread, but for what is marked [any].
+ *
+ * An engine keeps every entry under (state, key group, entry hash) and tells entries of one hash
+ * apart by key and namespace bytes. Borrowed bytes are valid until the next call on the same state,
+ * a change of the current key, or a freeze: two states can be read side by side.
+ *
+ * Lists, maps and timers join as further groups of functions (append, cursor, queue); an engine
+ * without them leaves them NULL and the handle's open fails with KWR_ERR_UNSUPPORTED.
+ */
+#ifndef KWR_BACKEND_ENGINE_H
+#define KWR_BACKEND_ENGINE_H
+
+#include "backend/page_image.h"
+#include "keyweir/backend.h"
+
+typedef struct kwr_engine kwr_engine;
+typedef struct kwr_engine_view kwr_engine_view;
+
+typedef enum kwr_state_kind {
+    KWR_STATE_VALUE = 1,
+    KWR_STATE_REDUCING = 2,
+    KWR_STATE_LIST = 3,
+    KWR_STATE_MAP = 4,
+    KWR_STATE_AGGREGATING = 5,
+    KWR_STATE_TIMER = 6,
+} kwr_state_kind;
+
+/* What is recorded of a state. Owned by the registry (backend/registry.h). */
+typedef struct kwr_state_info {
+    uint32_t id; /* dense from 0, in order of first opening; stable in all its snapshots */
+    kwr_state_kind kind;
+    const char *name;
+    kwr_type type;
+    kwr_type namespace_type;
+    kwr_type user_key_type; /* maps */
+} kwr_state_info;
+
+typedef struct kwr_engine_config {
+    const kwr_env *env;
+    kwr_resources *resources; /* never NULL */
+    uint32_t max_parallelism;
+    kwr_key_group_range key_groups;
+    const kwr_limits *limits; /* complete: no zeros; lives as long as the engine */
+    uint64_t hash_mask;       /* tests: and-ed onto entry hashes; else all ones */
+} kwr_engine_config;
+
+/* Where an entry lives. `key_hash` is XXH3_64(key, seed); entry_hash is kwr_entry_hash(). */
+typedef struct kwr_address {
+    uint32_t state;
+    uint32_t key_group;
+    uint64_t entry_hash;
+    kwr_slice key;
+    kwr_slice name; /* the namespace */
+    void *hint;     /* from prefetch, or NULL: a kwr_engine_hint of the engine's own use */
+} kwr_address;
+
+/* What prefetch found, for a later access of the same address; the engine checks that it still
+ * holds. Zeroed before the first use. */
+typedef struct kwr_engine_hint {
+    uint64_t stamp;
+    const void *page;
+    uint64_t extra;
+} kwr_engine_hint;
+
+/*
+ * A full 64-bit mix of the key's and the namespace's hash (backend/hash.c): no bit of it is one of
+ * those that chose the key group.
+ */
+uint64_t kwr_key_hash(kwr_slice key, uint64_t seed);
+uint64_t kwr_namespace_hash(kwr_slice name);
+uint64_t kwr_entry_hash(uint64_t key_hash, uint64_t namespace_hash);
+
+/* One entry met by a walk. */
+typedef struct kwr_entry {
+    uint32_t state;
+    uint32_t key_group;
+    kwr_slice key;
+    kwr_slice name;
+    kwr_slice value;
+} kwr_entry;
+
+typedef kwr_status (*kwr_entry_fn)(void *ctx, const kwr_entry *entry);
+
+/* Counters of one frozen state in one range of key groups. */
+typedef struct kwr_state_count {
+    uint64_t entries;
+    uint64_t entry_bytes;
+} kwr_state_count;
+
+typedef struct kwr_engine_ops {
+    const char *name;   /* what kwr_backend_options.engine says */
+    const char *native; /* format of its native snapshots, such as "pages-1" */
+
+    kwr_status (*open)(const kwr_engine_config *config, kwr_engine **out, kwr_error *err);
+    /* Views may be alive: what they need stays until the last is released. */
+    void (*close)(kwr_engine *engine);
+
+    /* Makes room for state ids < `count`. All or nothing. */
+    kwr_status (*grow_states)(kwr_engine *engine, uint32_t count);
+
+    /* KWR_NOT_FOUND, or the value borrowed. */
+    kwr_status (*get)(kwr_engine *engine, const kwr_address *at, kwr_slice *out);
+    kwr_status (*put)(kwr_engine *engine, const kwr_address *at, kwr_slice value);
+    /* As kwr_value_modify(). On a failure nothing has changed. */
+    kwr_status (*modify)(kwr_engine *engine, const kwr_address *at, size_t size, void **out,
+                         size_t *old_size);
+    /* KWR_NOT_FOUND when there was nothing. */
+    kwr_status (*remove)(kwr_engine *engine, const kwr_address *at);
+    /* Fetches in stages what later calls on these addresses will touch; fills their hints. */
+    void (*prefetch)(kwr_engine *engine, kwr_address *at, size_t count);
+
+    /* Constant time. */
+    kwr_status (*freeze)(kwr_engine *engine, kwr_engine_view **out);
+    void (*view_release)(kwr_engine_view *view);                                     /* [any] */
+    void (*view_count)(kwr_engine_view *view, uint32_t state, kwr_state_count *out); /* [any] */
+    /* Every entry of one state and key group, in an order that is the same for equal content and
+     * history. Concurrent with the owner and with other walks. [any] */
+    kwr_status (*view_walk)(kwr_engine_view *view, uint32_t state, uint32_t key_group,
+                            kwr_entry_fn fn, void *fn_ctx);
+    /* Native snapshot: every page image of one key group, all states. As view_walk. [any] */
+    kwr_status (*view_images)(kwr_engine_view *view, uint32_t key_group, kwr_page_sink *sink);
+
+    /*
+     * Native restore into an engine without entries: install() may be called by several threads at
+     * once, for images of owned key groups and existing states in any order, then restore_end() by
+     * the owner. Images are verified against their digest by the caller; install checks their
+     * structure and returns KWR_ERR_CORRUPT with what is wrong (the caller names file and offset).
+     * After any failure the engine is only closed. `seed` lets it check that keys belong where
+     * they are.
+     */
+    kwr_status (*restore_begin)(kwr_engine *engine, uint64_t seed);
+    kwr_status (*install)(kwr_engine *engine, const kwr_page_image *image, kwr_error *err);
+    kwr_status (*restore_end)(kwr_engine *engine, kwr_error *err);
+
+    bool (*maintain)(kwr_engine *engine, uint64_t max_ns); /* true: some is left */
+    void (*stats)(const kwr_engine *engine, kwr_backend_stats *out);
+} kwr_engine_ops;
+
+/* NULL when there is none of that name (backend/engine_registry.c, one row per engine). */
+const kwr_engine_ops *kwr_engine_find(const char *name);
+
+#endif /* KWR_BACKEND_ENGINE_H */

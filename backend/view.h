@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the rooms above see of a backend: its frozen views, and how one is filled at a restore. */
+#ifndef KWR_BACKEND_VIEW_H
+#define KWR_BACKEND_VIEW_H
+
+#include "backend/engine.h"
+
+/* The states of a backend at one moment; immutable and shared by reference. [any] */
+typedef struct kwr_state_table {
+    size_t count;
+    const kwr_state_info *states; /* index = id */
+} kwr_state_table;
+
+struct kwr_view {
+    const kwr_env *env;
+    const kwr_engine_ops *ops;
+    kwr_engine_view *engine_view;
+    const kwr_state_table *table; /* released with the view */
+    uint32_t max_parallelism;
+    kwr_key_group_range key_groups;
+    uint64_t seed;
+    bool engine_key_groups;
+    kwr_type key_type; /* owned by the table */
+    kwr_limits limits; /* complete */
+};
+
+/*
+ * Opens a backend that has these states already, with these ids, and is ready for the engine's
+ * restore_begin(). A later open of a state by name finds the restored one and checks kind and
+ * types.
+ */
+kwr_status kwr_backend_open_with(const kwr_backend_options *options, const kwr_state_info *states,
+                                 size_t state_count, kwr_backend **out, kwr_error *err);
+kwr_engine *kwr_backend_engine(kwr_backend *backend, const kwr_engine_ops **ops);
+
+/* A type with all its fields, in one allocation. NULL fields for scalars. */
+kwr_status kwr_type_copy(const kwr_env *env, const kwr_type *type, kwr_type *out);
+void kwr_type_free(const kwr_env *env, kwr_type *type);
+/* KWR_ERR_RANGE names what is wrong: unknown kind, rows too deep, ids not ascending, ... */
+kwr_status kwr_type_check(const kwr_type *type, const char *what, kwr_error *err);
+/* Same meaning of stored bytes: labels of row fields do not count. */
+bool kwr_type_same(const kwr_type *a, const kwr_type *b);
+/* "bytes", "i64", ...; and back (false: unknown). Static. */
+const char *kwr_type_kind_name(kwr_type_kind kind);
+bool kwr_type_kind_parse(const char *name, kwr_type_kind *out);
+const char *kwr_state_kind_name(kwr_state_kind kind); /* "value", "reducing", ... */
+bool kwr_state_kind_parse(const char *name, kwr_state_kind *out);
+
+#endif /* KWR_BACKEND_VIEW_H */

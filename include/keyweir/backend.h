@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The keyed backend of one task: current key, key groups, key batches, frozen views.
+ */
+#ifndef KEYWEIR_BACKEND_H
+#define KEYWEIR_BACKEND_H
+
+#include "keyweir/env.h"
+#include "keyweir/limits.h"
+#include "keyweir/status.h"
+#include "keyweir/type.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct kwr_resources kwr_resources;
+typedef struct kwr_backend kwr_backend;
+typedef struct kwr_state kwr_state; /* any state handle, see kwr_value_state() and its like */
+typedef struct kwr_key_batch kwr_key_batch;
+typedef struct kwr_view kwr_view;
+
+/*
+ * What several backends of one host share: the pool of large memory blocks and the cap over it.
+ * Outlives every backend and view opened with it. Safe to share between threads.
+ */
+typedef struct kwr_resources_options {
+    size_t struct_size;
+    uint64_t memory_bytes_max; /* over all that the backends map; 0: no cap */
+    uint64_t recycle_bytes;    /* free blocks kept mapped for reuse; default 256 MiB */
+    bool huge_pages_off;       /* default: huge pages where the allocator gives them */
+} kwr_resources_options;
+
+KWR_API KWR_CHECK kwr_status kwr_resources_open(const kwr_env *env,
+                                                const kwr_resources_options *options,
+                                                kwr_resources **out, kwr_error *err);
+KWR_API void kwr_resources_close(kwr_resources *resources);
+/* Bytes mapped now, and the most ever. [any] */
+KWR_API uint64_t kwr_resources_mapped(const kwr_resources *resources, uint64_t *peak);
+
+enum { KWR_MAX_PARALLELISM_LIMIT = 32768, KWR_MAX_PARALLELISM_DEFAULT = 128 };
+
+typedef struct kwr_key_group_range {
+    uint32_t first;
+    uint32_t count; /* 0: empty */
+} kwr_key_group_range;
+
+/*
+ * The key groups of subtask `index` of `parallelism`: [ceil(i*M/p), ceil((i+1)*M/p)). Empty unless
+ * index < parallelism <= max_parallelism <= 32768. [any]
+ */
+KWR_API kwr_key_group_range kwr_key_groups_of(uint32_t index, uint32_t parallelism,
+                                              uint32_t max_parallelism);
+/* The subtask that owns a key group: group * parallelism / max_parallelism. [any] */
+KWR_API uint32_t kwr_key_group_owner(uint32_t key_group, uint32_t parallelism,
+                                     uint32_t max_parallelism);
+/* The default function: high 64 bits of XXH3_64(key, seed) * max_parallelism. [any] */
+KWR_API uint32_t kwr_key_group(kwr_slice key, uint64_t seed, uint32_t max_parallelism);
+
+typedef struct kwr_backend_options {
+    size_t struct_size;
+    const kwr_env *env;             /* required */
+    kwr_resources *resources;       /* default: its own, without a cap */
+    const char *engine;             /* "memory" (default): the page store */
+    uint32_t max_parallelism;       /* number of key groups, 1..32768, default 128 */
+    kwr_key_group_range key_groups; /* owned; count 0: all of them */
+    uint64_t seed;                  /* of the job: seeds the key hash */
+    bool engine_key_groups;         /* the caller passes the group with each key */
+    kwr_type key_type;
+    kwr_limits limits; /* zeroed: defaults */
+} kwr_backend_options;
+
+/*
+ * Opens an empty backend. Everything opened from it ends with kwr_backend_close(), but for views,
+ * which may outlive it and need only the env and resources. Fails with KWR_ERR_RANGE,
+ * KWR_ERR_NOMEM, KWR_ERR_UNSUPPORTED (unknown engine).
+ */
+KWR_API KWR_CHECK kwr_status kwr_backend_open(const kwr_backend_options *options, kwr_backend **out,
+                                              kwr_error *err);
+KWR_API void kwr_backend_close(kwr_backend *backend);
+
+/* Detail of the latest failed call on `backend` or anything opened from it; never NULL, valid
+ * until the next call. */
+KWR_API const kwr_error *kwr_backend_error(const kwr_backend *backend);
+
+/*
+ * Makes `key` the current key of all states. The bytes are hashed in place and copied. Fails with
+ * KWR_ERR_RANGE (too long, or not the key type's size), KWR_ERR_MISUSE (its key group is not owned
+ * here: the exchange and the backend disagree), KWR_ERR_NOMEM.
+ */
+KWR_API KWR_CHECK kwr_status kwr_backend_set_key(kwr_backend *backend, kwr_slice key);
+/* The same for an engine with its own key groups (engine_key_groups). */
+KWR_API KWR_CHECK kwr_status kwr_backend_set_key_in(kwr_backend *backend, kwr_slice key,
+                                                    uint32_t key_group);
+/* The current key, borrowed until the next change; KWR_NOT_FOUND when there is none. */
+KWR_API KWR_CHECK kwr_status kwr_backend_key(const kwr_backend *backend, kwr_slice *key,
+                                             uint32_t *key_group);
+
+/*
+ * Key batches: n keys hashed at once, their entries fetched together, so that the cache misses of
+ * independent keys overlap. A batch never changes what any call returns; it stays valid across
+ * writes, freezes and other current keys.
+ */
+KWR_API KWR_CHECK kwr_status kwr_key_batch_new(kwr_backend *backend, size_t capacity,
+                                               kwr_key_batch **out);
+/* Freed with its backend at the latest. */
+KWR_API void kwr_key_batch_free(kwr_key_batch *batch);
+/*
+ * Takes `count` keys; the bytes stay the caller's and must not change until the next load. With
+ * engine_key_groups `key_groups` gives the group of each, else NULL. All are checked as by
+ * kwr_backend_set_key(); on a failure the batch is empty.
+ */
+KWR_API KWR_CHECK kwr_status kwr_key_batch_load(kwr_key_batch *batch, const kwr_slice *keys,
+                                                const uint32_t *key_groups, size_t count);
+/* Brings the entries of all loaded keys in these states, in their present namespaces, near. */
+KWR_API void kwr_key_batch_prefetch(kwr_key_batch *batch, kwr_state *const *states,
+                                    size_t state_count);
+/* Makes the i-th key current. Fails with KWR_ERR_RANGE. */
+KWR_API KWR_CHECK kwr_status kwr_key_batch_select(kwr_key_batch *batch, size_t index);
+
+/*
+ * Freezes all states as they are, in constant time and without I/O. Later writes do not show in the
+ * view. Several views may live at once (limits.views_max, then KWR_ERR_BUSY). Ends every borrow.
+ */
+KWR_API KWR_CHECK kwr_status kwr_backend_freeze(kwr_backend *backend, kwr_view **out);
+/* Releases a view; its memory is reused by the owner bit by bit. NULL is a no-op. [any] */
+KWR_API void kwr_view_release(kwr_view *view);
+
+/* Lets an idle owner do deferred work (memory of released views) for about `max_ns`; true when
+ * some is left. */
+KWR_API bool kwr_backend_maintain(kwr_backend *backend, uint64_t max_ns);
+
+typedef struct kwr_backend_stats {
+    size_t struct_size;
+    uint64_t entries;      /* live entries of all states */
+    uint64_t entry_bytes;  /* their keys, namespaces and values */
+    uint64_t used_bytes;   /* blocks in use, shared with views included */
+    uint64_t frozen_bytes; /* of these: kept only for views */
+    uint64_t mapped_bytes; /* held from the allocator, all purposes */
+    uint64_t pages;        /* pages of every kind */
+    uint64_t copies;       /* pages copied because a view needed the old one */
+    uint64_t splits;
+    uint64_t views; /* alive */
+} kwr_backend_stats;
+
+/* Set stats->struct_size first. */
+KWR_API void kwr_backend_get_stats(const kwr_backend *backend, kwr_backend_stats *stats);
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* KEYWEIR_BACKEND_H */

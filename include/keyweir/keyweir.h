@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* All of keyweir, in reading order. */
+#ifndef KEYWEIR_KEYWEIR_H
+#define KEYWEIR_KEYWEIR_H
+
+#include "keyweir/status.h"
+#include "keyweir/limits.h"
+#include "keyweir/env.h"
+#include "keyweir/type.h"
+#include "keyweir/backend.h"
+#include "keyweir/state.h"
+#include "keyweir/storage.h"
+#include "keyweir/snapshot.h"
+#include "keyweir/barrier.h"
+#include "keyweir/task.h"
+
+#endif /* KEYWEIR_KEYWEIR_H */

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Keyed state: handles opened from a backend, each holding one entry for every (key, namespace).
+ *
+ * Every access goes to the backend's current key and the handle's current namespace. Borrowed bytes
+ * are valid until the next call on the same handle, a change of the current key, a freeze, or the
+ * close; two states can be read side by side.
+ *
+ * Opening a name twice gives the same handle; as another kind or type it fails with
+ * KWR_ERR_MISMATCH and both in the detail. Handles are closed with their backend.
+ */
+#ifndef KEYWEIR_STATE_H
+#define KEYWEIR_STATE_H
+
+#include "keyweir/backend.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct kwr_value kwr_value;
+typedef struct kwr_reducing kwr_reducing;
+
+/* Value: one value, replaced as a whole. */
+typedef struct kwr_value_descriptor {
+    size_t struct_size;
+    const char *name; /* 1..255 bytes of UTF-8 */
+    kwr_type type;
+    kwr_type namespace_type;
+} kwr_value_descriptor;
+
+KWR_API KWR_CHECK kwr_status kwr_value_open(kwr_backend *backend,
+                                            const kwr_value_descriptor *descriptor, kwr_value **out,
+                                            kwr_error *err);
+/* Copies `name`; the empty namespace is current after open. Fails with KWR_ERR_RANGE, _NOMEM. */
+KWR_API KWR_CHECK kwr_status kwr_value_set_namespace(kwr_value *value, kwr_slice name);
+/* KWR_NOT_FOUND when the key has none (*out is then empty). An empty value is a value. */
+KWR_API KWR_CHECK kwr_status kwr_value_get(kwr_value *value, kwr_slice *out);
+KWR_API KWR_CHECK kwr_status kwr_value_put(kwr_value *value, kwr_slice data);
+/*
+ * Read and write in one lookup: makes the value `size` bytes long, keeps its first bytes, zeroes
+ * new ones, and lends it for writing until the borrow ends as above. With KWR_KEEP_SIZE it stays as
+ * long as it is (created empty when absent). `*old_size` is its size before, KWR_ABSENT when there
+ * was none. The bytes are not aligned: use memcpy.
+ */
+#define KWR_KEEP_SIZE SIZE_MAX
+#define KWR_ABSENT SIZE_MAX
+KWR_API KWR_CHECK kwr_status kwr_value_modify(kwr_value *value, size_t size, void **out,
+                                              size_t *old_size);
+/* Removes the value; removing nothing is KWR_OK. */
+KWR_API KWR_CHECK kwr_status kwr_value_clear(kwr_value *value);
+KWR_API kwr_state *kwr_value_state(kwr_value *value);
+
+/* Reducing: values of one type folded into one by a commutative, associative function. */
+typedef enum kwr_reduce_kind {
+    KWR_REDUCE_CUSTOM = 0,
+    KWR_REDUCE_SUM = 1, /* i32, i64, u64: KWR_ERR_RANGE on overflow, state unchanged; f64 */
+    KWR_REDUCE_MIN = 2, /* the numeric kinds */
+    KWR_REDUCE_MAX = 3,
+} kwr_reduce_kind;
+
+/*
+ * Folds `value` into `current`: writes the result to `out` and its size to `*size`. When it does
+ * not fit into `capacity` (at least the sum of both sizes), only sets *size and is called again. A
+ * failure is returned by the add, with the state unchanged. Must not use the backend.
+ */
+typedef kwr_status (*kwr_reduce_fn)(void *ctx, kwr_slice current, kwr_slice value, void *out,
+                                    size_t capacity, size_t *size);
+
+typedef struct kwr_reducing_descriptor {
+    size_t struct_size;
+    const char *name;
+    kwr_type type;
+    kwr_type namespace_type;
+    kwr_reduce_kind reduce;
+    kwr_reduce_fn fn; /* for KWR_REDUCE_CUSTOM */
+    void *fn_ctx;
+} kwr_reducing_descriptor;
+
+KWR_API KWR_CHECK kwr_status kwr_reducing_open(kwr_backend *backend,
+                                               const kwr_reducing_descriptor *descriptor,
+                                               kwr_reducing **out, kwr_error *err);
+KWR_API KWR_CHECK kwr_status kwr_reducing_set_namespace(kwr_reducing *reducing, kwr_slice name);
+/* Adds `value`; `result`, when not NULL, borrows what is stored now. */
+KWR_API KWR_CHECK kwr_status kwr_reducing_add(kwr_reducing *reducing, kwr_slice value,
+                                              kwr_slice *result);
+KWR_API KWR_CHECK kwr_status kwr_reducing_get(kwr_reducing *reducing, kwr_slice *out);
+KWR_API KWR_CHECK kwr_status kwr_reducing_clear(kwr_reducing *reducing);
+KWR_API kwr_state *kwr_reducing_state(kwr_reducing *reducing);
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* KEYWEIR_STATE_H */

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Where snapshots go. A storage holds directories one below the other and files that are written
+ * once: streamed in, read by range, published whole or not at all. Implementations embed
+ * kwr_storage as their first member; callers use the kwr_storage_* functions.
+ *
+ * Names are single components of [A-Za-z0-9._-]{1,200}; a leading '.' marks temporary files.
+ */
+#ifndef KEYWEIR_STORAGE_H
+#define KEYWEIR_STORAGE_H
+
+#include "keyweir/env.h"
+#include "keyweir/status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct kwr_storage kwr_storage;
+typedef struct kwr_storage_dir kwr_storage_dir;
+typedef struct kwr_storage_writer kwr_storage_writer;
+typedef struct kwr_storage_reader kwr_storage_reader;
+typedef struct kwr_storage_lock kwr_storage_lock;
+
+enum {
+    KWR_STORAGE_DURABLE = 1, /* finished and published bytes survive a power loss */
+    KWR_STORAGE_SHARED = 2,  /* other processes see it */
+    KWR_STORAGE_LOCKS = 4,   /* lock() keeps other processes out */
+    KWR_STORAGE_RANDOM = 8,  /* ranged reads are cheap */
+};
+
+/* All functions may be called from any thread; distinct writers and readers at the same time. */
+typedef struct kwr_storage_ops {
+    size_t struct_size;
+    void (*close)(kwr_storage *storage);
+    uint32_t (*capabilities)(kwr_storage *storage);
+    /* `parent` NULL: below the root. `create`: made when missing. KWR_ERR_MISSING, _MISMATCH. */
+    kwr_status (*dir_open)(kwr_storage *storage, kwr_storage_dir *parent, const char *name,
+                           bool create, kwr_storage_dir **out, kwr_error *err);
+    void (*dir_close)(kwr_storage *storage, kwr_storage_dir *dir);
+    /* Makes the names in `dir` (NULL: the root) durable. */
+    kwr_status (*dir_sync)(kwr_storage *storage, kwr_storage_dir *dir, kwr_error *err);
+    /* Names that start with `prefix` ("" for all), in no order. */
+    kwr_status (*list)(kwr_storage *storage, kwr_storage_dir *dir, const char *prefix,
+                       kwr_list_fn fn, void *fn_ctx, kwr_error *err);
+    /* Only an empty directory. */
+    kwr_status (*dir_remove)(kwr_storage *storage, kwr_storage_dir *parent, const char *name,
+                             kwr_error *err);
+    /* A new file; KWR_ERR_EXISTS. Its name may be visible before it is finished. */
+    kwr_status (*create)(kwr_storage *storage, kwr_storage_dir *dir, const char *name,
+                         kwr_storage_writer **out, kwr_error *err);
+    kwr_status (*write)(kwr_storage *storage, kwr_storage_writer *writer, const void *data,
+                        size_t size, kwr_error *err);
+    /* Content durable; the name is after dir_sync(). Releases the writer, also on failure. */
+    kwr_status (*finish)(kwr_storage *storage, kwr_storage_writer *writer, kwr_error *err);
+    /* Releases the writer and removes what it wrote, as far as that works. */
+    void (*abandon)(kwr_storage *storage, kwr_storage_writer *writer);
+    /* KWR_ERR_MISSING when there is no such file. */
+    kwr_status (*open)(kwr_storage *storage, kwr_storage_dir *dir, const char *name,
+                       kwr_storage_reader **out, uint64_t *size, kwr_error *err);
+    /* Exactly `size` bytes at `offset`; KWR_ERR_CORRUPT past the end. */
+    kwr_status (*read)(kwr_storage *storage, kwr_storage_reader *reader, uint64_t offset,
+                       void *data, size_t size, kwr_error *err);
+    void (*close_reader)(kwr_storage *storage, kwr_storage_reader *reader);
+    /*
+     * Creates a file with this whole content or not at all, never replacing one, and makes content
+     * and name durable. KWR_OK: it is there. KWR_ERR_EXISTS: the name was taken. KWR_ERR_UNKNOWN:
+     * it may or may not be there, or may not last. Any other failure: it is not there.
+     */
+    kwr_status (*publish)(kwr_storage *storage, kwr_storage_dir *dir, const char *name,
+                          const void *data, size_t size, kwr_error *err);
+    /* KWR_ERR_MISSING when there is no such file. */
+    kwr_status (*remove)(kwr_storage *storage, kwr_storage_dir *dir, const char *name,
+                         kwr_error *err);
+    /* Taken: KWR_ERR_LOCKED with the holder named in `err`. */
+    kwr_status (*lock)(kwr_storage *storage, kwr_storage_dir *dir, const char *name,
+                       kwr_storage_lock **out, kwr_error *err);
+    void (*unlock)(kwr_storage *storage, kwr_storage_lock *lock);
+    /* The path of a file for messages (and, if the storage is native files, for opening). */
+    void (*describe)(kwr_storage *storage, kwr_storage_dir *dir, const char *name, char *out,
+                     size_t capacity);
+} kwr_storage_ops;
+
+struct kwr_storage {
+    const kwr_storage_ops *ops;
+};
+
+/*
+ * Opens the storage a URI names: "file:/path", "file:///path", a plain path, or "memory:" (empty
+ * and private to this object). With `create` a missing root directory is made. The storage must
+ * outlive everything opened on it. Fails with KWR_ERR_RANGE (not a URI we know), KWR_ERR_MISSING,
+ * KWR_ERR_REFUSED (a root another user could tamper with), KWR_ERR_IO, KWR_ERR_NOMEM.
+ */
+KWR_API KWR_CHECK kwr_status kwr_storage_open(const kwr_env *env, const char *uri, bool create,
+                                              kwr_storage **out, kwr_error *err);
+/* In memory; writes beyond `bytes_max` (0: no limit) fail with KWR_ERR_NOSPACE. */
+KWR_API KWR_CHECK kwr_status kwr_storage_memory_open(const kwr_env *env, uint64_t bytes_max,
+                                                     kwr_storage **out, kwr_error *err);
+KWR_API void kwr_storage_close(kwr_storage *storage);
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* KEYWEIR_STORAGE_H */
