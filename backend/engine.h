@@ -45,10 +45,13 @@ typedef struct kwr_engine_config {
     uint32_t max_parallelism;
     kwr_key_group_range key_groups;
     const kwr_limits *limits; /* complete: no zeros; lives as long as the engine */
-    uint64_t hash_mask;       /* tests: and-ed onto entry hashes; else all ones */
+    uint64_t hash_mask;       /* tests: and-ed onto entry hashes; else all ones (0 is a mask too) */
+    uint64_t seed;            /* of the job: pages are split by hashing their keys again */
+    bool engine_key_groups;   /* the host chooses key groups: they cannot be checked */
 } kwr_engine_config;
 
-/* Where an entry lives. `key_hash` is XXH3_64(key, seed); entry_hash is kwr_entry_hash(). */
+/* Where an entry lives. entry_hash is kwr_entry_hash() of the key's hash under the config's seed and
+ * of the namespace's; the engine applies hash_mask itself. */
 typedef struct kwr_address {
     uint32_t state;
     uint32_t key_group;
@@ -72,7 +75,14 @@ typedef struct kwr_engine_hint {
  */
 uint64_t kwr_key_hash(kwr_slice key, uint64_t seed);
 uint64_t kwr_namespace_hash(kwr_slice name);
-uint64_t kwr_entry_hash(uint64_t key_hash, uint64_t namespace_hash);
+static inline uint64_t kwr_entry_hash(uint64_t key_hash, uint64_t namespace_hash) {
+    uint64_t h = key_hash ^ namespace_hash;
+    h ^= h >> 33;
+    h *= 0xff51afd7ed558ccdULL;
+    h ^= h >> 33;
+    h *= 0xc4ceb9fe1a85ec53ULL;
+    return h ^ (h >> 33);
+}
 
 /* One entry met by a walk. */
 typedef struct kwr_entry {
@@ -84,6 +94,14 @@ typedef struct kwr_entry {
 } kwr_entry;
 
 typedef kwr_status (*kwr_entry_fn)(void *ctx, const kwr_entry *entry);
+
+/*
+ * Every entry of a native page image, checked to be well formed first (KWR_ERR_CORRUPT says what is
+ * wrong), without any engine: a record kept in a blob is met in the blob's image. `fn` may end the
+ * walk with a failure, which is returned. Sums of image->entries count each entry once. [any]
+ */
+kwr_status kwr_page_image_walk(const kwr_page_image *image, kwr_entry_fn fn, void *fn_ctx,
+                               kwr_error *err);
 
 /* Counters of one frozen state in one range of key groups. */
 typedef struct kwr_state_count {
