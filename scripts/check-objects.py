@@ -1,0 +1,82 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Checks the library's object files in a build directory.
+
+Seams: above base/ nothing calls libc for files, time, threads, randomness, environment or memory;
+an object there may only need our own functions, those of <string.h>, bounded formatting, and (in
+snapshot/) jansson. No state outside objects: no writable data in any room.
+"""
+import glob
+import os
+import re
+import subprocess
+import sys
+
+ROOMS = ["base", "backend", "snapshot", "barrier", "recovery", "task"]
+
+# Pure functions on bytes the caller gives, and what compilers add by themselves.
+PURE = re.compile(
+    r"mem(cpy|move|set|cmp|chr|rchr|mem|pcpy)|str(n?len|n?cmp|r?chr|str|c?spn|pbrk)|v?snprintf|"
+    r"__(memcpy|memmove|memset|snprintf|vsnprintf|mempcpy)_chk|__(stack_chk_fail|cpu_model)|"
+    r"_GLOBAL_OFFSET_TABLE_|__tls_get_addr_never")
+JANSSON = re.compile(r"json(p|_\w+)?\w*")
+# Writable data that was looked at and is right: "room/file symbol".
+ALLOWED_DATA = set()
+
+
+def room_and_file(path):
+    name = os.path.basename(path)
+    room = name.split("_", 1)[0]
+    return room, name[:-len(".o")].replace("_", "/", 1)
+
+
+def needed(path):
+    out = subprocess.run(["nm", "-u", path], check=True, capture_output=True, text=True).stdout
+    return [line.split()[-1] for line in out.splitlines() if line.strip()]
+
+
+def writable(path):
+    """Objects in sections that stay writable; tables of constants (.data.rel.ro) do not count."""
+    out = subprocess.run(["objdump", "-t", path], check=True, capture_output=True, text=True).stdout
+    for line in out.splitlines():
+        match = re.match(r"[0-9a-f]+ .{6}O (\S+)\s+([0-9a-f]+)\s+(?:\.hidden )?(\S+)$", line)
+        if not match or int(match.group(2), 16) == 0:
+            continue
+        section, name = match.group(1), match.group(3)
+        if re.match(r"\.data\.rel\.ro|\.rodata", section):
+            continue
+        if re.match(r"\.(data|bss|tdata|tbss)|\*COM\*", section):
+            yield name, section
+
+
+def main():
+    build = sys.argv[1]
+    objects = sorted(set(glob.glob(os.path.join(build, "libkeyweir*.p", "*.o"))))
+    seen, found = {}, []
+    for path in objects:
+        room, name = room_and_file(path)
+        if room not in ROOMS:
+            found.append("%s: an object of no room" % path)
+            continue
+        if name in seen:
+            continue
+        seen[name] = path
+        if room != "base":
+            for symbol in needed(path):
+                if symbol.startswith("kwr_") or PURE.fullmatch(symbol):
+                    continue
+                if room == "snapshot" and JANSSON.fullmatch(symbol):
+                    continue
+                found.append("%s: calls %s: above base/ that goes through the environment" %
+                             (name, symbol))
+        for symbol, section in writable(path):
+            if "%s %s" % (name, symbol) not in ALLOWED_DATA:
+                found.append("%s: %s is writable data outside objects (%s)" %
+                             (name, symbol, section))
+    if not seen:
+        found.append("%s: no object files of the library" % build)
+    print("\n".join(found) or "%d object files" % len(seen))
+    return 1 if found else 0
+
+
+sys.exit(main())

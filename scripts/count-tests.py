@@ -1,0 +1,74 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Counts what a `meson test` run did: TESTLOG REPORTS_DIR MESON_EXIT_CODE COUNTS_FILE.
+
+A Criterion program (and the plain runner) closes with a Synthesis line; its numbers count. Any
+other test counts as one. A program that fails without counting a failure, a test program that
+counts nothing, and a sanitizer report that nobody counted are failures too.
+"""
+import json
+import os
+import re
+import sys
+
+SYNTHESIS = re.compile(
+    r"Synthesis: Tested: (\d+) \| Passing: (\d+) \| Failing: (\d+) \| Crashing: (\d+)")
+
+
+def count(test):
+    """(passed, failed, why) of one entry of the log."""
+    output = test.get("stdout", "") + test.get("stderr", "")
+    output = re.sub(r"\x1b\[[0-9;]*m", "", output)
+    good = test["result"] in ("OK", "EXPECTEDFAIL")
+    if test["result"] == "SKIP":
+        return 0, 0, "skipped"
+    lines = SYNTHESIS.findall(output)
+    is_program = os.path.basename(test["command"][0]).startswith("test-")
+    if not lines:
+        if is_program and good:
+            return 0, 1, "printed no count"
+        return (1, 0, "") if good else (0, 1, test["result"])
+    passed = sum(int(line[1]) for line in lines)
+    failed = sum(int(line[2]) + int(line[3]) for line in lines)
+    if passed + failed == 0:
+        return 0, 1, "no test ran in it"
+    if not good and failed == 0:
+        return passed, 1, "%s, no failure counted" % test["result"]
+    return passed, failed, "" if failed == 0 else "%d failed" % failed
+
+
+def main():
+    log, reports, meson_code, counts = sys.argv[1:]
+    passed = failed = 0
+    try:
+        with open(log, encoding="utf-8", errors="replace") as lines:
+            tests = [json.loads(line) for line in lines]
+    except FileNotFoundError:
+        tests = []
+    for test in tests:
+        p, f, why = count(test)
+        passed += p
+        failed += f
+        if f:
+            print("---- %s: %s" % (test["name"], why))
+            output = (test.get("stdout", "") + test.get("stderr", "")).splitlines()
+            print("\n".join(output[-80:]))
+        elif why:
+            print("  %s: %s" % (test["name"], why))
+    for name in sorted(os.listdir(reports)):
+        path = os.path.join(reports, name)
+        if os.path.getsize(path) == 0:
+            continue
+        with open(path, encoding="utf-8", errors="replace") as report:
+            print("---- sanitizer report %s" % path)
+            print("".join(report.readlines()[:60]))
+        failed += 1
+    if int(meson_code) != 0 and failed == 0:
+        print("---- meson test ended with %s although no test failed" % meson_code)
+        failed += 1
+    print("  %d passed, %d failed" % (passed, failed))
+    with open(counts, "w", encoding="ascii") as out:
+        out.write("%d %d\n" % (passed, failed))
+
+
+main()
