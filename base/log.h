@@ -5,8 +5,8 @@
 
 #include "keyweir/env.h"
 
-void kwr_log(const kwr_env *env, kwr_log_level level, const char *component, const char *format,
-             ...) __attribute__((format(printf, 4, 5)));
+void kwr_log_line(const kwr_env *env, kwr_log_level level, const char *component,
+                  const char *format, ...) __attribute__((format(printf, 4, 5)));
 void kwr_metric(const kwr_env *env, const char *name, int64_t value);
 
 #endif /* KWR_BASE_LOG_H */
