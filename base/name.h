@@ -7,7 +7,8 @@
 
 /* [A-Za-z0-9._-]{1,max}, not "." or "..", not starting with '.' unless `dot_allowed`. */
 bool kwr_name_ok(const char *name, size_t max, bool dot_allowed);
-/* Exactly `digits` lower-case hex digits; false otherwise. */
+/* The first `digits` (1 to 16) bytes are lower-case hex digits; what follows is not looked at, so a
+ * number inside a name can be read. A shorter string is false. */
 bool kwr_parse_hex64(const char *text, size_t digits, uint64_t *out);
 /* Decimal without sign, spaces or leading zeros (but "0"); the whole of text[0..size). */
 bool kwr_parse_u64(const char *text, size_t size, uint64_t *out);
