@@ -12,8 +12,8 @@ static const kwr_observer *observer_of(const kwr_env *env) {
     return HAS_FIELD(env, observer) ? env->observer : NULL;
 }
 
-void kwr_log(const kwr_env *env, kwr_log_level level, const char *component, const char *format,
-             ...) {
+void kwr_log_line(const kwr_env *env, kwr_log_level level, const char *component,
+                  const char *format, ...) {
     const kwr_observer *observer = observer_of(env);
     if (observer == NULL || !HAS_FIELD(observer, log) || observer->log == NULL) return;
     char line[KWR_ERROR_TEXT_MAX + 256];
