@@ -50,8 +50,8 @@ typedef struct kwr_engine_config {
     bool engine_key_groups;   /* the host chooses key groups: they cannot be checked */
 } kwr_engine_config;
 
-/* Where an entry lives. entry_hash is kwr_entry_hash() of the key's hash under the config's seed and
- * of the namespace's; the engine applies hash_mask itself. */
+/* Where an entry lives. entry_hash is kwr_entry_hash() of the key's hash under the config's seed
+ * and of the namespace's; the engine applies hash_mask itself. */
 typedef struct kwr_address {
     uint32_t state;
     uint32_t key_group;

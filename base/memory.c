@@ -114,7 +114,7 @@ static bool buffer_reserve(kwr_buffer *buffer, size_t size) {
         buffer->failed = true;
         return false;
     }
-    if (buffer->size > 0) memcpy(fresh, buffer->data, buffer->size);
+    if (buffer->data != NULL) memcpy(fresh, buffer->data, buffer->size);
     block_free(buffer->env, buffer->data);
     buffer->data = fresh;
     buffer->capacity = grown;
