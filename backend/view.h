@@ -15,14 +15,31 @@ struct kwr_view {
     const kwr_env *env;
     const kwr_engine_ops *ops;
     kwr_engine_view *engine_view;
-    const kwr_state_table *table; /* released with the view */
+    const kwr_state_table *table; /* lives as long as the view */
     uint32_t max_parallelism;
     kwr_key_group_range key_groups;
     uint64_t seed;
     bool engine_key_groups;
-    kwr_type key_type; /* owned by the table */
+    kwr_type key_type; /* lives as long as the view */
     kwr_limits limits; /* complete */
+    /* only for backend/view.c */
+    kwr_state_table states; /* what `table` points to */
+    struct kwr_state_store *store;
+    struct kwr_backend_shared *shared;
 };
+
+/* An engine that need not be in the registry, and what only tests change of it. */
+typedef struct kwr_engine_choice {
+    const kwr_engine_ops *ops;
+    uint64_t hash_mask; /* and-ed onto entry hashes; all ones: none lost */
+} kwr_engine_choice;
+
+/*
+ * What kwr_backend_open() and kwr_backend_open_with() are made of. options->engine is ignored.
+ */
+kwr_status kwr_backend_open_engine(const kwr_backend_options *options,
+                                   const kwr_engine_choice *engine, const kwr_state_info *states,
+                                   size_t state_count, kwr_backend **out, kwr_error *err);
 
 /*
  * Opens a backend that has these states already, with these ids, and is ready for the engine's
@@ -36,10 +53,15 @@ kwr_engine *kwr_backend_engine(kwr_backend *backend, const kwr_engine_ops **ops)
 /* A type with all its fields, in one allocation. NULL fields for scalars. */
 kwr_status kwr_type_copy(const kwr_env *env, const kwr_type *type, kwr_type *out);
 void kwr_type_free(const kwr_env *env, kwr_type *type);
-/* KWR_ERR_RANGE names what is wrong: unknown kind, rows too deep, ids not ascending, ... */
+/* KWR_ERR_RANGE names what is wrong: unknown kind, rows too deep, ids not ascending, ... Everything
+ * else here but kwr_type_text() takes only types that passed it. */
 kwr_status kwr_type_check(const kwr_type *type, const char *what, kwr_error *err);
+/* The same for keys and namespaces, which cannot be rows. */
+kwr_status kwr_type_check_key(const kwr_type *type, const char *what, kwr_error *err);
 /* Same meaning of stored bytes: labels of row fields do not count. */
 bool kwr_type_same(const kwr_type *a, const kwr_type *b);
+/* The labels are the same too, of types that are. */
+bool kwr_type_same_labels(const kwr_type *a, const kwr_type *b);
 /* "bytes", "i64", ...; and back (false: unknown). Static. */
 const char *kwr_type_kind_name(kwr_type_kind kind);
 bool kwr_type_kind_parse(const char *name, kwr_type_kind *out);

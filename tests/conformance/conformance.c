@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The engines under test, and what their tests share. */
+#include "tests/conformance/conformance.h"
+
+#include <stdatomic.h>
+
+#include "tests/conformance/model_engine.h"
+
+const conf_engine conf_engines[] = {
+    { .name = "model", .ops = &model_engine_ops, .hash_mask = UINT64_MAX },
+};
+const size_t conf_engine_count = sizeof conf_engines / sizeof conf_engines[0];
+
+/* ---- memory that can run dry ---- */
+
+static bool allocation_allowed(conf *c) {
+    int64_t left = atomic_load(&c->allocs_left);
+    while (left > 0 && !atomic_compare_exchange_weak(&c->allocs_left, &left, left - 1))
+        continue;
+    return left != 0;
+}
+static void *conf_alloc(void *ctx, size_t size, size_t align) {
+    conf *c = (conf *)ctx;
+    if (!allocation_allowed(c)) return NULL;
+    return c->real_allocator->alloc(c->real_allocator->ctx, size, align);
+}
+static void conf_free(void *ctx, void *memory, size_t size) {
+    conf *c = (conf *)ctx;
+    c->real_allocator->free(c->real_allocator->ctx, memory, size);
+}
+static void *conf_map(void *ctx, size_t size) {
+    conf *c = (conf *)ctx;
+    if (!allocation_allowed(c)) return NULL;
+    return c->real_allocator->map(c->real_allocator->ctx, size);
+}
+static void conf_unmap(void *ctx, void *memory, size_t size) {
+    conf *c = (conf *)ctx;
+    c->real_allocator->unmap(c->real_allocator->ctx, memory, size);
+}
+
+void conf_fail_alloc(conf *c, int64_t allowed) { atomic_store(&c->allocs_left, allowed); }
+
+/* ---- running ---- */
+
+void conf_run(void (*body)(conf *c)) {
+    for (size_t i = 0; i < conf_engine_count; i++) {
+        conf c = { .engine = &conf_engines[i] };
+        atomic_init(&c.allocs_left, -1);
+        kwr_error err;
+        KWR_MUST_ERR(kwr_env_posix_open(NULL, &c.env, &err), err);
+        c.real_allocator = c.env->allocator;
+        c.allocator = (kwr_allocator){ .struct_size = sizeof c.allocator,
+                                       .ctx = &c,
+                                       .alloc = conf_alloc,
+                                       .free = conf_free,
+                                       .map = conf_map,
+                                       .unmap = conf_unmap };
+        c.counted_env = *c.env;
+        c.counted_env.allocator = &c.allocator;
+        body(&c);
+        conf_fail_alloc(&c, -1);
+        kwr_backend_close(c.backend);
+        kwr_env_posix_close(c.env);
+    }
+}
+
+void conf_check(const conf *c, bool holds, const char *what, const char *file, int line) {
+    const char *detail = c->backend == NULL ? "" : kwr_backend_error(c->backend)->text;
+    cr_assert(holds, "%s:%d: engine %s: not so: %s (last failure: %s)", file, line, c->engine->name,
+              what, detail);
+}
+
+void conf_expect(const conf *c, kwr_status want, kwr_status got, const char *what, const char *file,
+                 int line) {
+    const char *detail = c->backend == NULL ? "" : kwr_backend_error(c->backend)->text;
+    cr_assert(got == want, "%s:%d: engine %s: %s: expected %s, got %s (last failure: %s)", file,
+              line, c->engine->name, what, kwr_status_name(want), kwr_status_name(got), detail);
+}
+
+bool conf_text_has(const conf *c, const char *words) {
+    return strstr(kwr_backend_error(c->backend)->text, words) != NULL;
+}
+
+/* ---- opening ---- */
+
+kwr_backend_options conf_options(const conf *c) {
+    return (kwr_backend_options){ .struct_size = sizeof(kwr_backend_options),
+                                  .env = &c->counted_env,
+                                  .seed = 42 };
+}
+
+kwr_status conf_open_with(conf *c, const kwr_backend_options *options, kwr_backend **out,
+                          kwr_error *err) {
+    const kwr_engine_choice choice = {
+        .ops = c->engine->ops != NULL ? c->engine->ops : kwr_engine_find(c->engine->registered),
+        .hash_mask = c->engine->hash_mask,
+    };
+    cr_assert(choice.ops != NULL, "no engine %s", c->engine->name);
+    return kwr_backend_open_engine(options, &choice, NULL, 0, out, err);
+}
+
+kwr_backend *conf_open(conf *c) {
+    const kwr_backend_options options = conf_options(c);
+    kwr_error err;
+    KWR_MUST_ERR(conf_open_with(c, &options, &c->backend, &err), err);
+    return c->backend;
+}
+
+kwr_value *conf_value(conf *c, const char *name, kwr_type_kind kind) {
+    const kwr_value_descriptor descriptor = { .struct_size = sizeof descriptor,
+                                              .name = name,
+                                              .type = { .kind = kind } };
+    kwr_value *value = NULL;
+    kwr_error err;
+    KWR_MUST_ERR(kwr_value_open(c->backend, &descriptor, &value, &err), err);
+    return value;
+}
+
+kwr_reducing *conf_reducing(conf *c, const char *name, kwr_type_kind kind, kwr_reduce_kind reduce) {
+    const kwr_reducing_descriptor descriptor = {
+        .struct_size = sizeof descriptor, .name = name, .type = { .kind = kind }, .reduce = reduce
+    };
+    kwr_reducing *reducing = NULL;
+    kwr_error err;
+    KWR_MUST_ERR(kwr_reducing_open(c->backend, &descriptor, &reducing, &err), err);
+    return reducing;
+}
+
+/* ---- short forms ---- */
+
+void conf_set_key(conf *c, const char *key) {
+    MUST(kwr_backend_set_key(c->backend, conf_slice(key)));
+}
+
+void conf_put(conf *c, kwr_value *value, const char *data) {
+    MUST(kwr_value_put(value, conf_slice(data)));
+}
+
+bool conf_holds(kwr_value *value, const char *text) {
+    kwr_slice got = { "x", 1 };
+    const kwr_status status = kwr_value_get(value, &got);
+    if (text == NULL) return status == KWR_NOT_FOUND && got.size == 0;
+    return status == KWR_OK && got.size == strlen(text) && memcmp(got.data, text, got.size) == 0;
+}
+
+void conf_add_i64(conf *c, kwr_reducing *reducing, int64_t number) {
+    MUST(kwr_reducing_add(reducing, (kwr_slice){ &number, sizeof number }, NULL));
+}
+
+int64_t conf_i64(conf *c, kwr_reducing *reducing, int64_t absent) {
+    kwr_slice got;
+    const kwr_status status = kwr_reducing_get(reducing, &got);
+    if (status == KWR_NOT_FOUND) return absent;
+    MUST(status);
+    int64_t number;
+    CHECK(got.size == sizeof number);
+    memcpy(&number, got.data, sizeof number);
+    return number;
+}
+
+/* ---- looking into a view ---- */
+
+typedef struct view_look {
+    conf *c;
+    const kwr_view *view;
+    kwr_slice key;
+    kwr_slice name;
+    size_t met;
+    uint64_t bytes;
+    size_t found;
+    kwr_bytes value; /* malloc-ed copy */
+} view_look;
+
+static bool slice_is(kwr_slice a, kwr_slice b) {
+    return a.size == b.size && (a.size == 0 || memcmp(a.data, b.data, a.size) == 0);
+}
+
+static kwr_status look(void *ctx, const kwr_entry *entry) {
+    view_look *l = (view_look *)ctx;
+    const conf *c = l->c;
+    if (!l->view->engine_key_groups)
+        CHECK(entry->key_group ==
+              kwr_key_group(entry->key, l->view->seed, l->view->max_parallelism));
+    l->met++;
+    l->bytes += entry->key.size + entry->name.size + entry->value.size;
+    if (l->key.data == NULL) return KWR_OK;
+    if (!slice_is(entry->key, l->key) || !slice_is(entry->name, l->name)) return KWR_OK;
+    CHECK(l->found++ == 0);
+    l->value.data = malloc(entry->value.size + 1);
+    if (entry->value.size > 0) memcpy(l->value.data, entry->value.data, entry->value.size);
+    l->value.size = entry->value.size;
+    return KWR_OK;
+}
+
+static void walk_state(view_look *l, uint32_t state) {
+    const conf *c = l->c;
+    for (uint32_t group = 0; group < l->view->max_parallelism; group++) {
+        const size_t before = l->met;
+        MUST(l->view->ops->view_walk(l->view->engine_view, state, group, look, l));
+        const kwr_key_group_range owned = l->view->key_groups;
+        if (group - owned.first >= owned.count) CHECK(l->met == before);
+    }
+}
+
+bool conf_view_holds(conf *c, kwr_view *view, const char *state, const char *key, const char *name,
+                     const char *text) {
+    view_look l = { .c = c, .view = view, .key = conf_slice(key), .name = conf_slice(name) };
+    bool known = false;
+    for (size_t id = 0; id < view->table->count; id++) {
+        CHECK(view->table->states[id].id == id);
+        if (strcmp(view->table->states[id].name, state) != 0) continue;
+        known = true;
+        walk_state(&l, (uint32_t)id);
+    }
+    const bool holds = text == NULL ? l.found == 0
+                                    : known && l.found == 1 && l.value.size == strlen(text) &&
+                                          memcmp(l.value.data, text, l.value.size) == 0;
+    free(l.value.data);
+    return holds;
+}
+
+size_t conf_view_entries(conf *c, kwr_view *view) {
+    size_t entries = 0;
+    for (size_t id = 0; id < view->table->count; id++) {
+        view_look l = { .c = c, .view = view };
+        walk_state(&l, (uint32_t)id);
+        kwr_state_count count;
+        view->ops->view_count(view->engine_view, (uint32_t)id, &count);
+        CHECK(count.entries == l.met);
+        CHECK(count.entry_bytes == l.bytes);
+        entries += l.met;
+    }
+    return entries;
+}

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One suite for every engine: a test is written once, over the public API, and run for each row of
+ * the table in conformance.c. Only opening goes through backend/view.h, for engines and hash masks
+ * that options cannot name.
+ */
+#ifndef KWR_TESTS_CONFORMANCE_H
+#define KWR_TESTS_CONFORMANCE_H
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "backend/view.h"
+#include "tests/support/kwr_test.h"
+
+typedef struct conf_engine {
+    const char *name;
+    const kwr_engine_ops *ops; /* NULL: the one the registry has as `registered` */
+    const char *registered;
+    uint64_t hash_mask; /* fewer bits: entries collide */
+} conf_engine;
+
+extern const conf_engine conf_engines[];
+extern const size_t conf_engine_count;
+
+/* What one run of a test works with. */
+typedef struct conf {
+    const conf_engine *engine;
+    kwr_env *env;
+    kwr_allocator allocator; /* counts, and can run dry: conf_fail_alloc() */
+    const kwr_allocator *real_allocator;
+    kwr_env counted_env;
+    _Atomic int64_t allocs_left; /* < 0: no end */
+    kwr_backend *backend;        /* the test's, closed at the end when not NULL */
+} conf;
+
+/* Options with env and struct_size set. */
+kwr_backend_options conf_options(const conf *c);
+kwr_status conf_open_with(conf *c, const kwr_backend_options *options, kwr_backend **out,
+                          kwr_error *err);
+/* Opens c->backend with conf_options(). */
+kwr_backend *conf_open(conf *c);
+/* Allocations fail after `allowed` more; < 0: never again. */
+void conf_fail_alloc(conf *c, int64_t allowed);
+
+kwr_value *conf_value(conf *c, const char *name, kwr_type_kind kind);
+kwr_reducing *conf_reducing(conf *c, const char *name, kwr_type_kind kind, kwr_reduce_kind reduce);
+
+static inline kwr_slice conf_slice(const char *text) { return (kwr_slice){ text, strlen(text) }; }
+void conf_set_key(conf *c, const char *key);
+void conf_put(conf *c, kwr_value *value, const char *data);
+/* True when the value is exactly this text; NULL: when there is none. */
+bool conf_holds(kwr_value *value, const char *text);
+void conf_add_i64(conf *c, kwr_reducing *reducing, int64_t number);
+/* The number, or `absent`. */
+int64_t conf_i64(conf *c, kwr_reducing *reducing, int64_t absent);
+
+/* One entry of a view by its state's name; NULL: absent. Looks at every entry, and fails the test
+ * when one is met twice, is in the wrong group or out of the owned range. */
+bool conf_view_holds(conf *c, kwr_view *view, const char *state, const char *key, const char *name,
+                     const char *text);
+/* All entries of all states; checks the view's counters against them. */
+size_t conf_view_entries(conf *c, kwr_view *view);
+
+/* The failing line with the engine's name. */
+void conf_check(const conf *c, bool holds, const char *what, const char *file, int line);
+void conf_expect(const conf *c, kwr_status want, kwr_status got, const char *what, const char *file,
+                 int line);
+#define CHECK(holds) conf_check(c, (holds), #holds, __FILE__, __LINE__)
+#define EXPECT(want, expr) conf_expect(c, (want), (expr), #expr, __FILE__, __LINE__)
+#define MUST(expr) EXPECT(KWR_OK, expr)
+/* The detail of the backend's last failure has these words. */
+#define CHECK_TEXT(words) \
+    conf_check(c, conf_text_has(c, words), "error text has " words, __FILE__, __LINE__)
+bool conf_text_has(const conf *c, const char *words);
+
+void conf_run(void (*body)(conf *c));
+#define CONF_TEST(suite, name, ...)                                         \
+    static void suite##_##name##_on(conf *c);                               \
+    KWR_TEST(suite, name, ##__VA_ARGS__) { conf_run(suite##_##name##_on); } \
+    static void suite##_##name##_on(conf *c)
+
+#endif /* KWR_TESTS_CONFORMANCE_H */
