@@ -8,12 +8,12 @@
 #define KWR_CLEANUP(fn) __attribute__((cleanup(fn)))
 
 /* Defines fn##_p for KWR_CLEANUP on a variable of type T*. NULL is a no-op. */
-#define KWR_DEFINE_CLEANUP(T, fn)      \
-    static inline void fn##_p(T **p) { \
-        if (*p != NULL) {              \
-            fn(*p);                    \
-            *p = NULL;                 \
-        }                              \
+#define KWR_DEFINE_CLEANUP(T, fn)                              \
+    __attribute__((unused)) static inline void fn##_p(T **p) { \
+        if (*p != NULL) {                                      \
+            fn(*p);                                            \
+            *p = NULL;                                         \
+        }                                                      \
     }
 
 /* Hands a scope-bound pointer to its new owner: the cleanup then sees NULL. */
