@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Storage by URI, and the few operations that every storage shares. */
+#include "snapshot/storage.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/memory.h"
+#include "base/name.h"
+
+/* Length of a leading "scheme:" without the colon, 0 when there is none: a plain path. */
+static size_t scheme_length(const char *uri) {
+    size_t n = 0;
+    for (; uri[n] != '\0' && uri[n] != ':'; n++) {
+        const char c = uri[n];
+        const bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+        const bool other = (c >= '0' && c <= '9') || c == '+' || c == '-' || c == '.';
+        if (!letter && !(n > 0 && other)) return 0;
+    }
+    return uri[n] == ':' ? n : 0;
+}
+
+/* What stands behind "file:" as a path; NULL when it names another machine. */
+static const char *file_path(const char *rest) {
+    if (strncmp(rest, "//", 2) != 0) return rest;
+    return rest[2] == '/' ? rest + 2 : NULL;
+}
+
+kwr_status kwr_storage_open(const kwr_env *env, const char *uri, bool create, kwr_storage **out,
+                            kwr_error *err) {
+    if (env == NULL || uri == NULL || out == NULL)
+        return KWR_FAIL(err, KWR_ERR_MISUSE, 0, "kwr_storage_open: an argument is NULL");
+    const size_t scheme = scheme_length(uri);
+    const char *path = uri;
+    if (scheme == 6 && strncmp(uri, "memory", 6) == 0) {
+        if (uri[7] != '\0')
+            return KWR_FAIL(err, KWR_ERR_RANGE, 0,
+                            "storage '%s': nothing may follow 'memory:', it has no name", uri);
+        return kwr_storage_memory_open(env, 0, out, err);
+    }
+    if (scheme == 4 && strncmp(uri, "file", 4) == 0) {
+        path = file_path(uri + 5);
+        if (path == NULL)
+            return KWR_FAIL(err, KWR_ERR_RANGE, 0,
+                            "storage '%s': 'file:' takes no host, write file:/path or file:///path",
+                            uri);
+    } else if (scheme != 0) {
+        return KWR_FAIL(err, KWR_ERR_RANGE, 0,
+                        "storage '%s': scheme '%.*s' is not known here; known are 'file:' with a "
+                        "path, 'memory:', and plain paths (with a colon in it write ./%s)",
+                        uri, (int)scheme, uri, uri);
+    }
+    if (path[0] == '\0')
+        return KWR_FAIL(err, KWR_ERR_RANGE, 0,
+                        "storage '%s': the path is empty; known are 'file:' with a path, "
+                        "'memory:', and plain paths",
+                        uri);
+    return kwr_storage_file_open(env, path, create, out, err);
+}
+
+void kwr_storage_close(kwr_storage *storage) {
+    if (storage != NULL) storage->ops->close(storage);
+}
+
+kwr_status kwr_storage_check_name(const char *name, kwr_error *err) {
+    if (name != NULL && kwr_name_ok(name, KWR_STORAGE_NAME_MAX, true)) return KWR_OK;
+    char shown[128];
+    kwr_printable(name == NULL ? "" : name, name == NULL ? 0 : strlen(name), shown, sizeof shown);
+    return KWR_FAIL(err, KWR_ERR_RANGE, 0,
+                    "storage name '%s' refused: 1 to %d of A-Z a-z 0-9 . _ - and not . or ..",
+                    shown, KWR_STORAGE_NAME_MAX);
+}
+
+void kwr_storage_path(kwr_storage *storage, kwr_storage_dir *dir, const char *name,
+                      char out[KWR_STORAGE_PATH_MAX]) {
+    storage->ops->describe(storage, dir, name, out, KWR_STORAGE_PATH_MAX);
+}
+
+kwr_status kwr_storage_read_file(const kwr_env *env, kwr_storage *storage, kwr_storage_dir *dir,
+                                 const char *name, uint64_t size_max, kwr_bytes *out,
+                                 kwr_error *err) {
+    kwr_storage_reader *reader = NULL;
+    uint64_t size = 0;
+    KWR_TRY(storage->ops->open(storage, dir, name, &reader, &size, err));
+    kwr_bytes bytes = { 0 };
+    char path[KWR_STORAGE_PATH_MAX];
+    kwr_status status = KWR_OK;
+    if (size > size_max || size > SIZE_MAX) {
+        kwr_storage_path(storage, dir, name, path);
+        status = KWR_FAIL(err, KWR_ERR_CORRUPT, 0,
+                          "'%s' has %llu bytes, more than the limit of %llu for such a file", path,
+                          (unsigned long long)size, (unsigned long long)size_max);
+    } else if (kwr_bytes_new(env, (size_t)size, &bytes) < KWR_OK) {
+        kwr_storage_path(storage, dir, name, path);
+        status = KWR_FAIL(err, KWR_ERR_NOMEM, 0, "no memory to read '%s' (%llu bytes)", path,
+                          (unsigned long long)size);
+    } else {
+        status = storage->ops->read(storage, reader, 0, bytes.data, bytes.size, err);
+    }
+    storage->ops->close_reader(storage, reader);
+    if (status < KWR_OK) {
+        kwr_bytes_free(&bytes);
+        return status;
+    }
+    *out = bytes;
+    return KWR_OK;
+}
+
+kwr_status kwr_storage_write_file(kwr_storage *storage, kwr_storage_dir *dir, const char *name,
+                                  const void *data, size_t size, kwr_error *err) {
+    kwr_storage_writer *writer = NULL;
+    KWR_TRY(storage->ops->create(storage, dir, name, &writer, err));
+    const kwr_status status = storage->ops->write(storage, writer, data, size, err);
+    if (status < KWR_OK) {
+        storage->ops->abandon(storage, writer);
+        return status;
+    }
+    return storage->ops->finish(storage, writer, err);
+}
