@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Reading one subtask: states, files, splits, committables. */
+#include <string.h>
+
+#include "base/error.h"
+#include "base/name.h"
+#include "keyweir/backend.h"
+#include "snapshot/log.h"
+#include "snapshot/manifest_json.h"
+
+enum {
+    SPLITS_MAX = 1000000,
+    COMMITTABLES_MAX = 1000000,
+    FORMAT_NAME_MAX = 100,
+};
+
+/* NULL after a failure, which is noted. */
+static void *new_array(kwr_parse *p, size_t count, size_t size) {
+    void *made = p->status < KWR_OK ? NULL : kwr_arena_array(p->arena, count, size);
+    if (made == NULL) kwr_parse_nomem(p);
+    return made;
+}
+
+static void read_state(kwr_parse *p, const kwr_place *place, const json_t *from, size_t index,
+                       kwr_manifest_state *out) {
+    static const char *const known[] = { "id",          "name",           "kind",
+                                         "type",        "namespace_type", "entries",
+                                         "entry_bytes", "user_key_type" };
+    out->info.id = (uint32_t)kwr_parse_u64_in(p, place, from, "id", index, index);
+    out->info.name = kwr_parse_text_in(p, place, from, "name", p->limits->name_bytes_max);
+    const char *kind = kwr_parse_text_in(p, place, from, "kind", FORMAT_NAME_MAX);
+    if (kind != NULL && !kwr_state_kind_parse(kind, &out->info.kind))
+        kwr_parse_fail(p, place, "kind", "is not a kind of state");
+    kwr_parse_type_in(p, place, from, "type", &out->info.type);
+    kwr_parse_type_in(p, place, from, "namespace_type", &out->info.namespace_type);
+    const bool map = out->info.kind == KWR_STATE_MAP;
+    if (map) kwr_parse_type_in(p, place, from, "user_key_type", &out->info.user_key_type);
+    out->entries = kwr_parse_u64_in(p, place, from, "entries", 0, UINT64_MAX);
+    out->entry_bytes = kwr_parse_u64_in(p, place, from, "entry_bytes", 0, UINT64_MAX);
+    kwr_parse_known(p, place, from, known, map ? 8 : 7);
+}
+
+/* State names are few and short: comparing each with all before is bounded by states_max. */
+static void check_state_names(kwr_parse *p, const kwr_place *place,
+                              const kwr_manifest_subtask *subtask) {
+    for (size_t i = 0; i < subtask->state_count && p->status >= KWR_OK; i++)
+        for (size_t j = 0; j < i; j++)
+            if (strcmp(subtask->states[i].info.name, subtask->states[j].info.name) == 0) {
+                kwr_parse_fail(p, place, "states", "names a state twice");
+                return;
+            }
+}
+
+static void read_file(kwr_parse *p, const kwr_place *place, const json_t *from,
+                      kwr_manifest_file *out) {
+    static const char *const known[] = { "length", "header",     "index", "footer",
+                                         "images", "live_bytes", NULL };
+    const char *fields[7];
+    memcpy(fields, known, sizeof fields);
+    if (json_object_get(from, "inline_offset") != NULL) {
+        fields[6] = "inline_offset";
+        out->offset = kwr_parse_u64_in(p, place, from, "inline_offset", 0, INT64_MAX);
+    } else {
+        uint64_t generation = 0, seq = 0;
+        uint32_t subtask = 0;
+        fields[6] = "name";
+        out->name = kwr_parse_name_in(p, place, from, "name", KWR_FILE_NAME_MAX - 1, false);
+        if (out->name != NULL &&
+            !kwr_shared_name_parse(out->name, &generation, NULL, &subtask, &seq))
+            kwr_parse_fail(p, place, "name", "is not the name of a data file");
+    }
+    out->length = kwr_parse_u64_in(p, place, from, "length", 1, INT64_MAX);
+    out->header = kwr_parse_digest_in(p, place, from, "header");
+    out->index = kwr_parse_digest_in(p, place, from, "index");
+    out->footer = kwr_parse_digest_in(p, place, from, "footer");
+    out->images = kwr_parse_u64_in(p, place, from, "images", 0, UINT32_MAX);
+    out->live_bytes = kwr_parse_u64_in(p, place, from, "live_bytes", 0, out->length);
+    kwr_parse_known(p, place, from, fields, 7);
+}
+
+static void read_keyed(kwr_parse *p, const kwr_place *place, const json_t *from,
+                       uint32_t max_parallelism, kwr_manifest_subtask *out) {
+    static const char *const known[] = { "first_key_group", "key_groups", "format", "states",
+                                         "files" };
+    kwr_parse_known(p, place, from, known, 5);
+    out->keyed = true;
+    out->key_groups.first =
+        (uint32_t)kwr_parse_u64_in(p, place, from, "first_key_group", 0, max_parallelism);
+    out->key_groups.count = (uint32_t)kwr_parse_u64_in(p, place, from, "key_groups", 0,
+                                                       max_parallelism - out->key_groups.first);
+    out->format = kwr_parse_name_in(p, place, from, "format", FORMAT_NAME_MAX, false);
+    size_t count = 0;
+    const json_t *list =
+        kwr_parse_array_in(p, place, from, "states", p->limits->states_max, &count);
+    out->states = new_array(p, count, sizeof *out->states);
+    out->state_count = out->states == NULL ? 0 : count;
+    for (size_t i = 0; i < out->state_count && p->status >= KWR_OK; i++) {
+        kwr_place at;
+        kwr_place_of(&at, place, "states", i);
+        read_state(p, &at, json_array_get(list, i), i, &out->states[i]);
+    }
+    check_state_names(p, place, out);
+    list = kwr_parse_array_in(p, place, from, "files", p->limits->files_max - p->files, &count);
+    p->files += count;
+    out->files = new_array(p, count, sizeof *out->files);
+    out->file_count = out->files == NULL ? 0 : count;
+    for (size_t i = 0; i < out->file_count && p->status >= KWR_OK; i++) {
+        kwr_place at;
+        kwr_place_of(&at, place, "files", i);
+        read_file(p, &at, json_array_get(list, i), &out->files[i]);
+    }
+}
+
+static void read_splits(kwr_parse *p, const kwr_place *place, const json_t *from,
+                        kwr_manifest_subtask *out) {
+    static const char *const known[] = { "id", "identity", "position" };
+    const size_t max = p->limits->split_bytes_max;
+    size_t count = 0;
+    const json_t *list = kwr_parse_array_in(p, place, from, "splits", SPLITS_MAX, &count);
+    out->splits = new_array(p, count, sizeof *out->splits);
+    out->split_count = out->splits == NULL ? 0 : count;
+    for (size_t i = 0; i < out->split_count && p->status >= KWR_OK; i++) {
+        const json_t *split = json_array_get(list, i);
+        kwr_place at;
+        kwr_place_of(&at, place, "splits", i);
+        kwr_parse_known(p, &at, split, known, 3);
+        out->splits[i].id = kwr_parse_bytes_in(p, &at, split, "id", max);
+        out->splits[i].identity = kwr_parse_bytes_in(p, &at, split, "identity", max);
+        out->splits[i].position = kwr_parse_bytes_in(p, &at, split, "position", max);
+    }
+}
+
+static void read_committables(kwr_parse *p, const kwr_place *place, const json_t *from,
+                              kwr_manifest_subtask *out) {
+    static const char *const known[] = { "checkpoint", "token" };
+    size_t count = 0;
+    const json_t *list =
+        kwr_parse_array_in(p, place, from, "committables", COMMITTABLES_MAX, &count);
+    out->committables = new_array(p, count, sizeof *out->committables);
+    out->committable_count = out->committables == NULL ? 0 : count;
+    for (size_t i = 0; i < out->committable_count && p->status >= KWR_OK; i++) {
+        const json_t *committable = json_array_get(list, i);
+        kwr_place at;
+        kwr_place_of(&at, place, "committables", i);
+        kwr_parse_known(p, &at, committable, known, 2);
+        out->committables[i].checkpoint =
+            kwr_parse_u64_in(p, &at, committable, "checkpoint", 0, UINT64_MAX);
+        out->committables[i].token =
+            kwr_parse_bytes_in(p, &at, committable, "token", p->limits->committable_bytes_max);
+    }
+}
+
+void kwr_parse_subtask(kwr_parse *p, const kwr_place *place, const json_t *object,
+                       uint32_t max_parallelism, kwr_manifest_subtask *out) {
+    static const char *const known[] = { "subtask", "keyed", "splits", "committables" };
+    kwr_parse_known(p, place, object, known, 4);
+    out->index =
+        (uint32_t)kwr_parse_u64_in(p, place, object, "subtask", 0, KWR_MAX_PARALLELISM_LIMIT - 1);
+    const json_t *keyed = kwr_parse_field(p, place, object, "keyed");
+    if (keyed != NULL && json_is_object(keyed))
+        read_keyed(p, place, keyed, max_parallelism, out);
+    else if (keyed != NULL && !json_is_null(keyed))
+        kwr_parse_fail(p, place, "keyed", "is neither an object nor null");
+    read_splits(p, place, object, out);
+    read_committables(p, place, object, out);
+}
+
+void kwr_parse_tiles(kwr_parse *p, const kwr_place *place, const kwr_manifest_subtask *subtask,
+                     uint64_t *at) {
+    for (size_t i = 0; i < subtask->file_count && p->status >= KWR_OK; i++) {
+        const kwr_manifest_file *file = &subtask->files[i];
+        if (file->name != NULL) continue;
+        if (file->offset != *at)
+            kwr_parse_fail(p, place, "inline_offset",
+                           "leaves a gap or overlaps in the inline bytes");
+        else if (file->length > (uint64_t)INT64_MAX - *at)
+            kwr_parse_fail(p, place, "length", "is too large");
+        else
+            *at += file->length;
+    }
+}
