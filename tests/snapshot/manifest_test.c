@@ -77,7 +77,7 @@ static void fill_sample(sample *s) {
         s->counts[i] = (kwr_manifest_subtask){
             .index = i,
             .keyed = true,
-            .key_groups = kwr_key_groups_of(i, 2, 128),
+            .key_groups = { i * 64, 64 },
             .format = "pages-1",
             .states = s->states,
             .state_count = 3,
