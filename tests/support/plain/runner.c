@@ -11,6 +11,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 static struct {
@@ -52,7 +53,7 @@ void plain_failed(bool fatal, const char *file, int line, const char *what, cons
     vsnprintf(message, sizeof message, format, args);
     va_end(args);
     fprintf(stderr, "[----] %s:%d: Assertion Failed\n[----]   %s%s%s\n", file, line, what,
-            message[0] == '\0' ? "" : ": ", message);
+            message[1] == '\0' ? "" : ":", message);
     if (!pthread_equal(runner.thread, pthread_self())) give_up();
     runner.failed = true;
     if (fatal) longjmp(runner.leave, 1);
@@ -64,7 +65,7 @@ void plain_skip(const char *format, ...) {
     va_start(args, format);
     vsnprintf(message, sizeof message, format, args);
     va_end(args);
-    fprintf(stderr, "[SKIP] %s::%s: %s\n", runner.current->suite, runner.current->name, message);
+    fprintf(stderr, "[SKIP] %s::%s:%s\n", runner.current->suite, runner.current->name, message);
     runner.skipped = true;
     longjmp(runner.leave, 1);
 }
@@ -78,13 +79,6 @@ void plain_log(const char *level, const char *format, ...) {
     va_end(args);
 }
 
-/* A handler may only do little; but the program ends here anyway, and saying why is worth it. */
-static void on_alarm(int signal_number) {
-    (void)signal_number;
-    fprintf(stderr, "[----] %s::%s: timed out\n", runner.current->suite, runner.current->name);
-    give_up();
-}
-
 static const plain_options *suite_options(const char *suite) {
     for (const plain_test *t = runner.tests; t != NULL; t = t->next) {
         if (t->body == NULL && strcmp(t->suite, suite) == 0) return &t->options;
@@ -93,18 +87,68 @@ static const plain_options *suite_options(const char *suite) {
     return &none;
 }
 
-static void run_body(const plain_test *test) {
+/* Apart from setjmp(), so that none of its variables lives across a jump. */
+__attribute__((noinline)) static void run_steps(const plain_test *test) {
     const plain_options *suite = suite_options(test->suite);
-    const double timeout = test->options.timeout > 0 ? test->options.timeout : suite->timeout;
-    if (timeout > 0) alarm((unsigned)(timeout < 1 ? 1 : timeout));
-    if (setjmp(runner.leave) == 0) {
-        if (suite->init != NULL) suite->init();
-        if (test->options.init != NULL) test->options.init();
-        test->body();
-        if (test->options.fini != NULL) test->options.fini();
-        if (suite->fini != NULL) suite->fini();
+    if (suite->init != NULL) suite->init();
+    if (test->options.init != NULL) test->options.init();
+    test->body();
+    if (test->options.fini != NULL) test->options.fini();
+    if (suite->fini != NULL) suite->fini();
+}
+
+/* A thread that ends the program when the test takes too long. (ThreadSanitizer holds signals back
+ * from code that only computes, so an alarm would not do.) */
+typedef struct watch {
+    const plain_test *test;
+    double seconds;
+    pthread_t thread;
+    pthread_mutex_t mutex;
+    pthread_cond_t ended;
+    bool over;
+} watch;
+
+static void *keep_watch(void *arg) {
+    watch *w = arg;
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += (time_t)w->seconds + 1;
+    pthread_mutex_lock(&w->mutex);
+    while (!w->over) {
+        if (pthread_cond_timedwait(&w->ended, &w->mutex, &until) != ETIMEDOUT || w->over) continue;
+        fprintf(stderr, "[----] %s::%s: timed out\n", w->test->suite, w->test->name);
+        give_up();
     }
-    alarm(0);
+    pthread_mutex_unlock(&w->mutex);
+    return NULL;
+}
+
+static void watch_begin(watch *w) {
+    pthread_mutex_init(&w->mutex, NULL);
+    pthread_cond_init(&w->ended, NULL);
+    if (pthread_create(&w->thread, NULL, keep_watch, w) != 0) w->seconds = 0;
+}
+
+static void watch_end(watch *w) {
+    pthread_mutex_lock(&w->mutex);
+    w->over = true;
+    pthread_cond_signal(&w->ended);
+    pthread_mutex_unlock(&w->mutex);
+    pthread_join(w->thread, NULL);
+    pthread_mutex_destroy(&w->mutex);
+    pthread_cond_destroy(&w->ended);
+}
+
+static void run_caught(const plain_test *test) {
+    if (setjmp(runner.leave) == 0) run_steps(test);
+}
+
+static void run_body(const plain_test *test) {
+    watch w = { .test = test, .seconds = test->options.timeout };
+    if (w.seconds <= 0) w.seconds = suite_options(test->suite)->timeout;
+    if (w.seconds > 0) watch_begin(&w);
+    run_caught(test);
+    if (w.seconds > 0) watch_end(&w);
 }
 
 /* A test that is expected to die does so in a child. */
@@ -166,7 +210,6 @@ int main(int argc, char **argv) {
             only_list = true;
         /* Criterion's other options have no meaning here. */
     }
-    signal(SIGALRM, on_alarm);
     unsigned matched = 0;
     for (const plain_test *test = runner.tests; test != NULL; test = test->next) {
         if (!matches(test, pattern)) continue;

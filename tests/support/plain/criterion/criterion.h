@@ -60,10 +60,10 @@ void plain_log(const char *level, const char *format, ...) __attribute__((format
 
 /* ---- assertions ---- */
 
-/* "" before the caller's own format, so that none at all is a valid one too. */
-#define PLAIN_CHECK(fatal, ok, what, ...)                                         \
-    do {                                                                          \
-        if (!(ok)) plain_failed(fatal, __FILE__, __LINE__, what, "" __VA_ARGS__); \
+/* A blank before the caller's own format, so that none at all is a valid one too. */
+#define PLAIN_CHECK(fatal, ok, what, ...)                                          \
+    do {                                                                           \
+        if (!(ok)) plain_failed(fatal, __FILE__, __LINE__, what, " " __VA_ARGS__); \
     } while (0)
 
 #define PLAIN_STR(fatal, a, op, b, ...) \
@@ -118,8 +118,8 @@ void plain_log(const char *level, const char *format, ...) __attribute__((format
 
 #define cr_fail(...) cr_assert_fail(__VA_ARGS__)
 #define cr_fatal(...) cr_assert_fail(__VA_ARGS__)
-#define cr_skip(...) plain_skip("" __VA_ARGS__)
-#define cr_skip_test(...) plain_skip("" __VA_ARGS__)
+#define cr_skip(...) plain_skip(" " __VA_ARGS__)
+#define cr_skip_test(...) plain_skip(" " __VA_ARGS__)
 #define cr_log_info(...) plain_log("info", __VA_ARGS__)
 #define cr_log_warn(...) plain_log("warning", __VA_ARGS__)
 #define cr_log_error(...) plain_log("error", __VA_ARGS__)
