@@ -438,16 +438,15 @@ class Soak:
             before = slot
             try:
                 with open(os.path.join(log, name), encoding="utf-8") as file:
-                    text = file.read()
+                    record = json.loads(file.readline())
             except FileNotFoundError:
                 continue
-            record = json.loads(text)
             g = int(record["generation"])
             if g < generation:
                 raise Wrong("slot %d is of generation %d, an earlier one of %d: a zombie published"
                             % (slot, g, generation))
             generation = g
-            if "manifest" in text and "checkpoint" in record:
+            if record["kind"] == "checkpoint":
                 checkpoint = int(record["checkpoint"])
                 if checkpoint <= highest:
                     raise Wrong("slot %d publishes checkpoint %d after %d" %
