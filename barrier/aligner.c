@@ -39,7 +39,7 @@ struct kwr_aligner {
     uint32_t channel_count;
     uint64_t aborted_floor; /* ids up to here that were not seen yet count as aborted */
     size_t aborted_count;
-    uint64_t aborted[ABORTED_MAX]; /* ascending, all > current and > aborted_floor */
+    uint64_t aborted[ABORTED_MAX]; /* ascending, all > aborted_floor; seen ones fall out first */
     input channels[];
 };
 
@@ -102,22 +102,6 @@ static bool was_aborted(const kwr_aligner *aligner, uint64_t checkpoint) {
     return false;
 }
 
-/* Nothing at or below `current` needs remembering: late barriers are ignored by their id. */
-static void forget_aborts(kwr_aligner *aligner) {
-    size_t gone = 0;
-    while (gone < aligner->aborted_count && aligner->aborted[gone] <= aligner->current)
-        gone++;
-    if (gone == 0) return;
-    aligner->aborted_count -= gone;
-    memmove(aligner->aborted, aligner->aborted + gone,
-            aligner->aborted_count * sizeof aligner->aborted[0]);
-}
-
-static void see(kwr_aligner *aligner, uint64_t checkpoint) {
-    aligner->current = checkpoint;
-    forget_aborts(aligner);
-}
-
 /* ---- transitions ---- */
 
 /* ALIGNING -> WAITING: every blocked channel is read again. */
@@ -158,7 +142,7 @@ static void reach(kwr_aligner *aligner, input *in, uint64_t now_ns, kwr_alignmen
 /* WAITING -> ALIGNING with the first barrier of a checkpoint. */
 static void start(kwr_aligner *aligner, input *in, const kwr_barrier *barrier, uint64_t now_ns,
                   kwr_alignment *out) {
-    see(aligner, barrier->checkpoint);
+    aligner->current = barrier->checkpoint;
     aligner->barrier = *barrier;
     aligner->started_ns = now_ns;
     aligner->missing = aligner->open;
@@ -170,7 +154,7 @@ static void start(kwr_aligner *aligner, input *in, const kwr_barrier *barrier, u
 /* A marker, or a barrier of a checkpoint known as aborted: it and everything older is void. */
 static void cancel(kwr_aligner *aligner, uint64_t checkpoint, kwr_alignment *out) {
     if (aligner->state == ALIGNER_ALIGNING) release(aligner, out);
-    see(aligner, checkpoint);
+    aligner->current = checkpoint;
     report_abort(out, checkpoint, KWR_ERR_CANCELLED);
 }
 
