@@ -10,7 +10,7 @@ NO_SPDX = re.compile(r"(\.md|\.json|\.txt|\.supp|\.csv|\.svg|\.hex)$|^LICENSE$|^
 # Functions that write without a bound, keep hidden state or cannot report failure.
 BANNED = re.compile(
     r"(?<![\w.>])(strcpy|strcat|stpcpy|sprintf|vsprintf|gets|strtok|atoi|atol|atoll|atof|gmtime|"
-    r"localtime|asctime|ctime|mktemp|tmpnam|rand|srand|alloca|setjmp|longjmp)\s*\(")
+    r"localtime|asctime|ctime|mktemp|tmpnam|rand|srand|alloca)\s*\(")
 COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*|\"(?:\\.|[^\"\\])*\"", re.S)
 
 
