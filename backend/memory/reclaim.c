@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Who still needs a block. A block lives in the epochs [birth, death). One that leaves the present
+ * hangs on the newest view that can see it; when that is released, it moves to the next older one
+ * that can, or is free. Views are released on any thread: they go through a lock-free stack to the
+ * owner, who moves their blocks bit by bit.
+ */
+#include "backend/memory/store.h"
+
+enum { DRAIN_STEP = 8 };
+
+kwr_block *kwr_store_alloc(kwr_engine *e, size_t size, unsigned kind) {
+    kwr_block *block = kwr_page_arena_alloc(&e->arena, size);
+    if (KWR_UNLIKELY(block == NULL)) {
+        if (e->restore != NULL) return NULL;
+        kwr_store_drain(e, UINT64_MAX);
+        block = kwr_page_arena_alloc(&e->arena, size);
+        if (block == NULL) return NULL;
+    }
+    block->birth = e->epoch;
+    block->next = NULL;
+    block->kind = (uint8_t)kind;
+    block->zero = 0;
+    return block;
+}
+
+void kwr_store_retire(kwr_engine *e, kwr_block *block) {
+    if (kwr_store_shared(e, block)) {
+        block->next = e->sharing->limbo;
+        e->sharing->limbo = block;
+        e->frozen_bytes += kwr_block_bytes(block);
+    } else {
+        block->next = e->doomed;
+        e->doomed = block;
+    }
+}
+
+static void free_doomed(kwr_engine *e) {
+    for (kwr_block *block; (block = e->doomed) != NULL;) {
+        e->doomed = block->next;
+        kwr_page_arena_free(&e->arena, block);
+    }
+}
+
+void kwr_store_settle(kwr_engine *e) {
+    free_doomed(e);
+    if (KWR_UNLIKELY(e->released_views > 0 ||
+                     atomic_load_explicit(&e->released, memory_order_relaxed) != NULL))
+        kwr_store_drain(e, DRAIN_STEP);
+}
+
+/* Takes over what other threads have released. */
+static void collect(kwr_engine *e) {
+    if (atomic_load_explicit(&e->released, memory_order_relaxed) == NULL) return;
+    kwr_engine_view *view = atomic_exchange_explicit(&e->released, NULL, memory_order_acquire);
+    for (; view != NULL; view = view->next_released) {
+        view->released = true;
+        e->released_views++;
+    }
+    e->sharing = e->newest;
+    while (e->sharing != NULL && e->sharing->released)
+        e->sharing = e->sharing->older;
+}
+
+static void unlink_view(kwr_engine *e, kwr_engine_view *view) {
+    if (view->newer != NULL)
+        view->newer->older = view->older;
+    else
+        e->newest = view->older;
+    if (view->older != NULL) view->older->newer = view->newer;
+    e->released_views--;
+    kwr_page_arena_host_free(&e->arena, view, sizeof *view);
+}
+
+/* Moves at most *blocks of what hangs on a released view. */
+static void drain_view(kwr_engine *e, kwr_engine_view *view, uint64_t *blocks) {
+    kwr_engine_view *heir = view->older;
+    while (heir != NULL && heir->released)
+        heir = heir->older;
+    for (; view->limbo != NULL && *blocks > 0; --*blocks) {
+        kwr_block *block = view->limbo;
+        view->limbo = block->next;
+        if (heir != NULL && block->birth <= heir->epoch) {
+            block->next = heir->limbo;
+            heir->limbo = block;
+        } else {
+            e->frozen_bytes -= kwr_block_bytes(block);
+            kwr_page_arena_free(&e->arena, block);
+        }
+    }
+}
+
+bool kwr_store_drain(kwr_engine *e, uint64_t blocks) {
+    collect(e);
+    for (kwr_engine_view *view = e->newest, *older; view != NULL && e->released_views > 0;
+         view = older) {
+        older = view->older;
+        if (!view->released) continue;
+        drain_view(e, view, &blocks);
+        if (view->limbo != NULL) return true;
+        unlink_view(e, view);
+    }
+    return e->released_views > 0;
+}
+
+kwr_status kwr_store_freeze(kwr_engine *e, kwr_engine_view **out) {
+    if (atomic_load_explicit(&e->views, memory_order_acquire) >= e->views_max) return KWR_ERR_BUSY;
+    kwr_store_settle(e);
+    kwr_engine_view *view = kwr_page_arena_host_alloc(&e->arena, sizeof *view);
+    if (view == NULL) return KWR_ERR_NOMEM;
+    *view = (kwr_engine_view){
+        .engine = e,
+        .root = e->root,
+        .epoch = e->epoch,
+        .state_levels = e->state_levels,
+        .state_count = e->state_count,
+        .older = e->newest,
+    };
+    if (e->newest != NULL) e->newest->newer = view;
+    e->newest = view;
+    e->sharing = view;
+    e->epoch++;
+    e->stamp++;
+    atomic_fetch_add_explicit(&e->references, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&e->views, 1, memory_order_relaxed);
+    *out = view;
+    return KWR_OK;
+}
+
+void kwr_store_view_release(kwr_engine_view *view) {
+    if (view == NULL) return;
+    kwr_engine *e = view->engine;
+    atomic_fetch_sub_explicit(&e->views, 1, memory_order_release);
+    kwr_engine_view *head = atomic_load_explicit(&e->released, memory_order_relaxed);
+    do {
+        view->next_released = head;
+    } while (!atomic_compare_exchange_weak_explicit(&e->released, &head, view, memory_order_release,
+                                                    memory_order_relaxed));
+    kwr_store_unref(e);
+}
+
+/* The last one out frees all that is left, blocks and views alike. */
+void kwr_store_unref(kwr_engine *e) {
+    if (atomic_fetch_sub_explicit(&e->references, 1, memory_order_acq_rel) != 1) return;
+    for (kwr_engine_view *view = e->newest, *older; view != NULL; view = older) {
+        older = view->older;
+        kwr_page_arena_host_free(&e->arena, view, sizeof *view);
+    }
+    kwr_page_arena_host_free(&e->arena, e->states, e->state_capacity * sizeof *e->states);
+    kwr_page_arena_host_free(&e->arena, e->scan, sizeof *e->scan);
+    kwr_page_arena arena = e->arena;
+    kwr_page_arena_done(&arena);
+    kwr_resources *resources = arena.resources == NULL ? e->arena.resources : arena.resources;
+    const kwr_env *env = e->env;
+    kwr_free(env, e, sizeof *e);
+    kwr_resources_unreserve(resources, sizeof *e);
+}

@@ -1,0 +1,350 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Taking page images into an engine without entries, from several threads, in any order. Bytes are
+ * copied and checked outside the lock; blocks and directory words are the lock's. What pages say
+ * about blobs is resolved at the end, when all are there.
+ */
+#include "backend/memory/store.h"
+
+typedef struct restored_blob {
+    uint64_t id;
+    uint32_t state;
+    uint32_t key_group;
+    kwr_blob *blob;
+    bool used;
+} restored_blob;
+
+typedef struct restored_page {
+    kwr_page *page;
+    uint32_t state;
+    uint32_t key_group;
+} restored_page;
+
+struct kwr_restore {
+    kwr_mutex lock;
+    restored_blob *blobs;
+    size_t blob_count, blob_capacity;
+    restored_page *open; /* pages with blobs, and pages of chains */
+    size_t open_count, open_capacity;
+};
+
+kwr_status kwr_store_restore_begin(kwr_engine *e, uint64_t seed) {
+    if (e->restore != NULL || e->entries > 0) return KWR_ERR_MISUSE;
+    kwr_restore *r = kwr_page_arena_host_alloc(&e->arena, sizeof *r);
+    if (r == NULL) return KWR_ERR_NOMEM;
+    *r = (kwr_restore){ 0 };
+    kwr_mutex_init(&r->lock);
+    e->seed = seed;
+    e->restore = r;
+    return KWR_OK;
+}
+
+void kwr_store_restore_drop(kwr_engine *e) {
+    kwr_restore *r = e->restore;
+    if (r == NULL) return;
+    kwr_free(e->env, r->blobs, r->blob_capacity * sizeof *r->blobs);
+    kwr_free(e->env, r->open, r->open_capacity * sizeof *r->open);
+    kwr_mutex_done(&r->lock);
+    kwr_page_arena_host_free(&e->arena, r, sizeof *r);
+    e->restore = NULL;
+}
+
+static kwr_image_rules rules_for(const kwr_engine *e, uint32_t key_group) {
+    return (kwr_image_rules){
+        .seed = e->seed,
+        .hash_mask = e->hash_mask,
+        .max_parallelism = e->max_parallelism,
+        .key_group = key_group,
+        .any_key_group = e->engine_key_groups,
+        .key_bytes_max = e->key_bytes_max,
+        .namespace_bytes_max = e->namespace_bytes_max,
+        .value_bytes_max = e->value_bytes_max,
+    };
+}
+
+/* ---- under the lock ---- */
+
+static void count(kwr_engine *e, kwr_node *top, uint64_t entries, uint64_t bytes) {
+    top->entries += entries;
+    top->entry_bytes += bytes;
+    e->entries += entries;
+    e->entry_bytes += bytes;
+}
+
+/* Brings the path to the word of exactly this prefix: empty regions are halved on the way. */
+static kwr_status narrow(kwr_engine *e, const kwr_page_image *image, unsigned depth,
+                         uint64_t prefix, kwr_path *path, kwr_error *err) {
+    KWR_TRY(kwr_directory_path(e, image->state, image->key_group, prefix, path));
+    while (kwr_path_depth(path) < depth &&
+           kwr_word_kind_of(kwr_path_word(path)) == KWR_WORD_EMPTY) {
+        KWR_TRY(kwr_directory_deepen(e, path, prefix));
+        const kwr_step *step = kwr_path_last(path);
+        const unsigned half = kwr_word_depth(step->node->words[step->index]) + 1;
+        kwr_step buddy = *step;
+        buddy.index ^= 1U << (step->bits - half);
+        kwr_directory_set(e, &buddy, kwr_word_empty(half));
+        kwr_directory_set(e, step, kwr_word_empty(half));
+    }
+    if (kwr_path_depth(path) != depth)
+        return KWR_FAIL(err, KWR_ERR_CORRUPT, 0, "two pages claim the same entries");
+    return KWR_OK;
+}
+
+static kwr_status place_page(kwr_engine *e, const kwr_page_image *image, kwr_page *page,
+                             kwr_path *path, kwr_error *err) {
+    KWR_TRY(narrow(e, image, page->depth, page->prefix, path, err));
+    const kwr_step *step = kwr_path_last(path);
+    const kwr_word w = kwr_path_word(path);
+    const unsigned depth = kwr_word_depth(w);
+    const bool chained = page->flags != 0;
+    if (kwr_word_kind_of(w) == KWR_WORD_EMPTY && !chained) {
+        kwr_directory_set(e, step, kwr_page_word(page, step->bits == 0 ? 0 : depth));
+        return KWR_OK;
+    }
+    const bool more = kwr_word_kind_of(w) == KWR_WORD_CHAIN;
+    if (!chained || (!more && kwr_word_kind_of(w) != KWR_WORD_EMPTY))
+        return KWR_FAIL(err, KWR_ERR_CORRUPT, 0, "two pages claim the same entries");
+    kwr_node *old = more ? kwr_word_address(w) : NULL;
+    const uint32_t width = more ? old->width : 0;
+    kwr_node *node = kwr_node_new(e, width + 1);
+    if (node == NULL) return KWR_ERR_NOMEM;
+    if (more) {
+        memcpy(node->words, old->words, width * sizeof(kwr_word));
+        kwr_store_retire(e, &old->block);
+    }
+    node->words[width] = kwr_page_word(page, 0);
+    kwr_directory_set(e, step, kwr_word_make(KWR_WORD_CHAIN, node, depth, 0));
+    return KWR_OK;
+}
+
+static kwr_status take_page(kwr_engine *e, const kwr_page_image *image, kwr_page *page,
+                            uint64_t entry_bytes, kwr_error *err) {
+    kwr_restore *r = e->restore;
+    if ((page->blobs > 0 || page->flags != 0) &&
+        !kwr_grow_array(e->env, (void **)&r->open, &r->open_capacity, r->open_count + 1,
+                        sizeof *r->open))
+        return KWR_ERR_NOMEM;
+    kwr_path path;
+    KWR_TRY(place_page(e, image, page, &path, err));
+    /* Ids are unique in one backend; after a rescale images come from several. */
+    page->id = e->page_ids++;
+    count(e, path.top, (uint64_t)page->live - page->blobs, entry_bytes);
+    if (page->blobs > 0 || page->flags != 0)
+        r->open[r->open_count++] = (restored_page){ page, image->state, image->key_group };
+    return KWR_OK;
+}
+
+static kwr_status take_blob(kwr_engine *e, const kwr_page_image *image, kwr_blob *blob) {
+    kwr_restore *r = e->restore;
+    if (!kwr_grow_array(e->env, (void **)&r->blobs, &r->blob_capacity, r->blob_count + 1,
+                        sizeof *r->blobs))
+        return KWR_ERR_NOMEM;
+    blob->id = e->page_ids++;
+    r->blobs[r->blob_count++] = (restored_blob){
+        .id = image->page_id,
+        .state = image->state,
+        .key_group = image->key_group,
+        .blob = blob,
+    };
+    return KWR_OK;
+}
+
+/* ---- one image, any thread ---- */
+
+static kwr_block *locked_alloc(kwr_engine *e, size_t size, unsigned kind) {
+    kwr_mutex_lock(&e->restore->lock);
+    kwr_block *block = kwr_store_alloc(e, size, kind);
+    kwr_mutex_unlock(&e->restore->lock);
+    return block;
+}
+
+static kwr_status check_page(const kwr_engine *e, const kwr_page_image *image, kwr_page *page,
+                             uint64_t *entry_bytes, kwr_error *err) {
+    const kwr_image_rules rules = rules_for(e, image->key_group);
+    KWR_TRY(kwr_page_check(page, image->size, &rules, entry_bytes, err));
+    if (page->id != image->page_id || page->prefix != image->prefix ||
+        page->depth != image->depth || (uint32_t)page->live - page->blobs != image->entries)
+        return KWR_FAIL(err, KWR_ERR_CORRUPT, 0, "its header and its index entry differ");
+    return KWR_OK;
+}
+
+static kwr_status install_page(kwr_engine *e, const kwr_page_image *image, kwr_error *err) {
+    if (image->size < sizeof(kwr_page) || image->size > KWR_PAGE_BYTES_MAX)
+        return KWR_FAIL(err, KWR_ERR_CORRUPT, 0, "no page has this length");
+    kwr_block *block = locked_alloc(e, image->size, KWR_BLOCK_PAGE);
+    if (block == NULL) return KWR_FAIL(err, KWR_ERR_NOMEM, 0, "no memory for the page");
+    const kwr_block head = *block;
+    kwr_page *page = (kwr_page *)block;
+    memcpy(page, image->bytes, image->size);
+    uint64_t entry_bytes = 0;
+    kwr_status status = check_page(e, image, page, &entry_bytes, err);
+    *block = head;
+    kwr_mutex_lock(&e->restore->lock);
+    if (status == KWR_OK) status = take_page(e, image, page, entry_bytes, err);
+    if (status != KWR_OK) kwr_page_arena_free(&e->arena, block);
+    kwr_store_settle(e);
+    kwr_mutex_unlock(&e->restore->lock);
+    return status;
+}
+
+static kwr_status install_blob(kwr_engine *e, const kwr_page_image *image, kwr_error *err) {
+    const kwr_image_rules rules = rules_for(e, image->key_group);
+    if (image->size <= KWR_INLINE_MAX || image->entries != 1 || image->prefix != 0 ||
+        image->depth != 0)
+        return KWR_FAIL(err, KWR_ERR_CORRUPT, 0, "this cannot be a blob");
+    kwr_record r;
+    KWR_TRY(kwr_record_check(image->bytes, image->size, &rules, &r, err));
+    if (r.value + r.value_size != (const uint8_t *)image->bytes + image->size)
+        return KWR_FAIL(err, KWR_ERR_CORRUPT, 0, "bytes follow the record of a blob");
+    kwr_blob *blob = (kwr_blob *)locked_alloc(e, sizeof(kwr_blob) + image->size, KWR_BLOCK_BLOB);
+    if (blob == NULL) return KWR_FAIL(err, KWR_ERR_NOMEM, 0, "no memory for the blob");
+    memset((uint8_t *)blob + sizeof(kwr_block), 0, sizeof *blob - sizeof(kwr_block));
+    blob->size = image->size;
+    memcpy(blob->record, image->bytes, image->size);
+    kwr_mutex_lock(&e->restore->lock);
+    const kwr_status status = take_blob(e, image, blob);
+    if (status != KWR_OK) kwr_page_arena_free(&e->arena, &blob->block);
+    kwr_mutex_unlock(&e->restore->lock);
+    return status;
+}
+
+kwr_status kwr_store_install(kwr_engine *e, const kwr_page_image *image, kwr_error *err) {
+    if (e->restore == NULL)
+        return KWR_FAIL(err, KWR_ERR_MISUSE, 0, "page store: install outside a restore");
+    kwr_status status;
+    if (image->state >= e->state_count)
+        status = KWR_FAIL(err, KWR_ERR_CORRUPT, 0, "there is no such state");
+    else if (image->key_group - e->group_first >= e->group_count)
+        status = KWR_FAIL(err, KWR_ERR_CORRUPT, 0, "its key group is not owned here");
+    else if (image->kind == KWR_PAGE_HASH)
+        status = install_page(e, image, err);
+    else if (image->kind == KWR_PAGE_BLOB)
+        status = install_blob(e, image, err);
+    else
+        status = KWR_FAIL(err, KWR_ERR_FORMAT, 0, "this version cannot read its kind (%u)",
+                          (unsigned)image->kind);
+    if (status == KWR_ERR_NOMEM)
+        kwr_error_set(err, status, 0, "the allocator or the memory cap refused");
+    if (status < KWR_OK)
+        kwr_error_prefix(err, "page %llu of state %u, key group %u",
+                         (unsigned long long)image->page_id, image->state, image->key_group);
+    return status;
+}
+
+/* ---- the end ---- */
+
+typedef struct blob_table {
+    uint32_t *places; /* index + 1 */
+    size_t mask;
+} blob_table;
+
+static size_t blob_hash(uint64_t id, uint32_t state, uint32_t key_group) {
+    return (size_t)kwr_entry_hash(id, ((uint64_t)state << 32 | key_group) * 0x9e3779b97f4a7c15ULL);
+}
+
+static uint32_t *blob_place(const kwr_restore *r, const blob_table *table, uint64_t id,
+                            uint32_t state, uint32_t key_group) {
+    size_t at = blob_hash(id, state, key_group) & table->mask;
+    for (; table->places[at] != 0; at = (at + 1) & table->mask) {
+        const restored_blob *b = &r->blobs[table->places[at] - 1];
+        if (b->id == id && b->state == state && b->key_group == key_group) break;
+    }
+    return &table->places[at];
+}
+
+/* References become pointers; then the page is like any other. */
+static kwr_status resolve(kwr_engine *e, const blob_table *table, const restored_page *p,
+                          kwr_error *err) {
+    kwr_restore *r = e->restore;
+    const kwr_slots *lines = kwr_page_slots(p->page);
+    uint64_t bytes = 0;
+    for (uint32_t group = 0; group < p->page->groups; group++) {
+        for (uint32_t slot = 0; slot < KWR_SLOTS; slot++) {
+            const uint16_t offset = lines[group].offsets[slot];
+            if ((offset & KWR_SLOT_BLOB) == 0) continue;
+            uint8_t *ref = (uint8_t *)p->page + (offset & KWR_SLOT_OFFSET);
+            const uint64_t id = kwr_get_le64(ref);
+            const uint32_t place = *blob_place(r, table, id, p->state, p->key_group);
+            if (place == 0 || r->blobs[place - 1].used)
+                return KWR_FAIL(err, KWR_ERR_CORRUPT, 0, "blob %llu is missing or used twice",
+                                (unsigned long long)id);
+            restored_blob *b = &r->blobs[place - 1];
+            b->used = true;
+            kwr_put_le64(ref, (uint64_t)(uintptr_t)b->blob);
+            const kwr_record record = kwr_record_at(b->blob->record);
+            bytes += (uint64_t)record.key_size + record.name_size + record.value_size;
+        }
+    }
+    const kwr_image_rules rules = rules_for(e, p->key_group);
+    KWR_TRY(kwr_page_check_entries(p->page, &rules, err));
+    count(e, e->states[p->state], p->page->blobs, bytes);
+    return KWR_OK;
+}
+
+static kwr_status resolve_all(kwr_engine *e, const blob_table *table, kwr_error *err) {
+    kwr_restore *r = e->restore;
+    for (size_t i = 0; i < r->blob_count; i++) {
+        const restored_blob *b = &r->blobs[i];
+        uint32_t *place = blob_place(r, table, b->id, b->state, b->key_group);
+        if (*place != 0)
+            return KWR_FAIL(err, KWR_ERR_CORRUPT, 0, "blob %llu of state %u is there twice",
+                            (unsigned long long)b->id, b->state);
+        *place = (uint32_t)(i + 1);
+    }
+    for (size_t i = 0; i < r->open_count; i++) {
+        if (r->open[i].page->blobs == 0) continue;
+        const kwr_status status = resolve(e, table, &r->open[i], err);
+        if (status == KWR_OK) continue;
+        kwr_error_prefix(err, "a page of state %u, key group %u", r->open[i].state,
+                         r->open[i].key_group);
+        return status;
+    }
+    for (size_t i = 0; i < r->blob_count; i++)
+        if (!r->blobs[i].used)
+            return KWR_FAIL(err, KWR_ERR_CORRUPT, 0, "no page refers to blob %llu of state %u",
+                            (unsigned long long)r->blobs[i].id, r->blobs[i].state);
+    return KWR_OK;
+}
+
+/* No entry of a chain is on two of its pages. */
+static kwr_status check_chained(kwr_engine *e, const restored_page *p, kwr_error *err) {
+    kwr_path path;
+    KWR_TRY(kwr_directory_path(e, p->state, p->key_group, p->page->prefix, &path));
+    const kwr_node *chain = kwr_word_address(kwr_path_word(&path));
+    const kwr_slots *lines = kwr_page_slots(p->page);
+    for (uint32_t i = 0; i < (uint32_t)p->page->groups * KWR_SLOTS; i++) {
+        const uint16_t offset = lines[i / KWR_SLOTS].offsets[i % KWR_SLOTS];
+        if (offset == 0) continue;
+        const kwr_record r = kwr_record_at(kwr_page_record(p->page, offset));
+        const kwr_address at = { .key = { r.key, r.key_size }, .name = { r.name, r.name_size } };
+        const uint64_t hash = kwr_store_hash(e, at.key, at.name);
+        for (uint32_t k = 0; k < chain->width; k++) {
+            const kwr_page *other = kwr_word_address(chain->words[k]);
+            kwr_hit hit;
+            if (other != p->page && kwr_page_find(other, other->groups, &at, hash, &hit))
+                return KWR_FAIL(err, KWR_ERR_CORRUPT, 0,
+                                "state %u, key group %u: a key is on two pages of a chain",
+                                p->state, p->key_group);
+        }
+    }
+    p->page->flags = 0;
+    p->page->ordinal = 0;
+    return KWR_OK;
+}
+
+kwr_status kwr_store_restore_end(kwr_engine *e, kwr_error *err) {
+    kwr_restore *r = e->restore;
+    if (r == NULL) return KWR_FAIL(err, KWR_ERR_MISUSE, 0, "page store: no restore has begun");
+    size_t size = 16;
+    while (size < 2 * r->blob_count)
+        size *= 2;
+    blob_table table = { .places = kwr_calloc(e->env, size * sizeof(uint32_t)), .mask = size - 1 };
+    if (table.places == NULL) return KWR_FAIL(err, KWR_ERR_NOMEM, 0, "no memory to end a restore");
+    kwr_status status = resolve_all(e, &table, err);
+    kwr_free(e->env, table.places, size * sizeof(uint32_t));
+    for (size_t i = 0; i < r->open_count && status == KWR_OK; i++)
+        if (r->open[i].page->flags != 0) status = check_chained(e, &r->open[i], err);
+    if (status != KWR_OK) return status;
+    kwr_store_restore_drop(e);
+    return KWR_OK;
+}

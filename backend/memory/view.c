@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Reading a frozen view, on any thread: entries, counts, page images. Everything reached from a
+ * view's root is immutable, but for the block headers' birth and next, which are never read here.
+ */
+#include "backend/memory/store.h"
+
+static const kwr_node *state_top(const kwr_engine_view *view, uint32_t state) {
+    if (state >= view->state_count) return NULL;
+    return kwr_word_address(kwr_array_word(view->root, view->state_levels, state));
+}
+
+static kwr_word group_word(const kwr_engine_view *view, uint32_t state, uint32_t key_group) {
+    const kwr_engine *e = view->engine;
+    const kwr_node *top = state_top(view, state);
+    const uint32_t index = key_group - e->group_first;
+    if (top == NULL || index >= e->group_count) return 0;
+    return kwr_array_word((kwr_word)(uintptr_t)top | KWR_WORD_ARRAY, e->two_level ? 2 : 1, index);
+}
+
+void kwr_store_view_count(kwr_engine_view *view, uint32_t state, kwr_state_count *out) {
+    const kwr_node *top = state_top(view, state);
+    *out = (kwr_state_count){ 0 };
+    if (top == NULL) return;
+    out->entries = top->entries;
+    out->entry_bytes = top->entry_bytes;
+}
+
+/* ---- entries ---- */
+
+typedef struct walk {
+    kwr_entry entry;
+    kwr_entry_fn fn;
+    void *fn_ctx;
+} walk;
+
+static kwr_status walk_page(void *ctx, const kwr_page *page, bool chained, uint32_t ordinal) {
+    (void)chained, (void)ordinal;
+    walk *w = ctx;
+    const kwr_slots *lines = kwr_page_slots(page);
+    for (uint32_t group = 0; group < page->groups; group++) {
+        for (uint32_t slot = 0; slot < KWR_SLOTS; slot++) {
+            const uint16_t offset = lines[group].offsets[slot];
+            if (offset == 0) continue;
+            const kwr_record r = kwr_record_at(kwr_page_record(page, offset));
+            w->entry.key = (kwr_slice){ r.key, r.key_size };
+            w->entry.name = (kwr_slice){ r.name, r.name_size };
+            w->entry.value = (kwr_slice){ r.value, r.value_size };
+            const kwr_status status = w->fn(w->fn_ctx, &w->entry);
+            if (status != KWR_OK) return status;
+        }
+    }
+    return KWR_OK;
+}
+
+kwr_status kwr_store_view_walk(kwr_engine_view *view, uint32_t state, uint32_t key_group,
+                               kwr_entry_fn fn, void *fn_ctx) {
+    walk w = { .entry = { .state = state, .key_group = key_group }, .fn = fn, .fn_ctx = fn_ctx };
+    return kwr_directory_pages(group_word(view, state, key_group), walk_page, &w);
+}
+
+/* ---- images ---- */
+
+typedef struct writing {
+    kwr_page_image image;
+    kwr_page_sink *sink;
+    kwr_page *copy; /* KWR_PAGE_BYTES_MAX */
+} writing;
+
+/* Pointers to blobs become their ids. */
+static void name_blobs(kwr_page *copy, const kwr_page *page) {
+    const kwr_slots *lines = kwr_page_slots(page);
+    for (uint32_t group = 0; group < page->groups; group++) {
+        for (uint32_t slot = 0; slot < KWR_SLOTS; slot++) {
+            const uint16_t offset = lines[group].offsets[slot];
+            if ((offset & KWR_SLOT_BLOB) == 0) continue;
+            kwr_put_le64((uint8_t *)copy + (offset & KWR_SLOT_OFFSET),
+                         kwr_page_blob(page, offset)->id);
+        }
+    }
+}
+
+static kwr_status write_blobs(writing *w, const kwr_page *page) {
+    const kwr_slots *lines = kwr_page_slots(page);
+    for (uint32_t group = 0; group < page->groups; group++) {
+        for (uint32_t slot = 0; slot < KWR_SLOTS; slot++) {
+            const uint16_t offset = lines[group].offsets[slot];
+            if ((offset & KWR_SLOT_BLOB) == 0) continue;
+            const kwr_blob *blob = kwr_page_blob(page, offset);
+            kwr_page_image image = w->image;
+            image.kind = KWR_PAGE_BLOB;
+            image.page_id = blob->id;
+            image.entries = 1;
+            image.bytes = blob->record;
+            image.size = blob->size;
+            const kwr_status status = w->sink->image(w->sink->ctx, &image);
+            if (status != KWR_OK) return status;
+        }
+    }
+    return KWR_OK;
+}
+
+static kwr_status write_page(void *ctx, const kwr_page *page, bool chained, uint32_t ordinal) {
+    writing *w = ctx;
+    /* Field by field: the owner may be writing the block header's links. */
+    *w->copy = (kwr_page){
+        .block = { .kind = KWR_BLOCK_PAGE },
+        .id = page->id,
+        .prefix = page->prefix,
+        .used = page->used,
+        .dead = page->dead,
+        .live = page->live,
+        .blobs = page->blobs,
+        .groups = page->groups,
+        .depth = page->depth,
+        .flags = chained ? KWR_PAGE_CHAINED : 0,
+        .ordinal = ordinal,
+    };
+    memcpy((uint8_t *)w->copy + KWR_PAGE_HEADER, (const uint8_t *)page + KWR_PAGE_HEADER,
+           page->used - (size_t)KWR_PAGE_HEADER);
+    if (page->blobs > 0) name_blobs(w->copy, page);
+    kwr_page_image image = w->image;
+    image.kind = KWR_PAGE_HASH;
+    image.page_id = page->id;
+    image.prefix = page->prefix;
+    image.depth = page->depth;
+    image.entries = (uint32_t)page->live - page->blobs;
+    image.bytes = w->copy;
+    image.size = page->used;
+    const kwr_status status = w->sink->image(w->sink->ctx, &image);
+    if (status != KWR_OK || page->blobs == 0) return status;
+    return write_blobs(w, page);
+}
+
+kwr_status kwr_store_view_images(kwr_engine_view *view, uint32_t key_group, kwr_page_sink *sink) {
+    const kwr_env *env = view->engine->env;
+    writing w = { .sink = sink, .copy = kwr_alloc_aligned(env, KWR_PAGE_BYTES_MAX, 64) };
+    if (w.copy == NULL) return KWR_ERR_NOMEM;
+    kwr_status status = KWR_OK;
+    for (uint32_t state = 0; state < view->state_count && status == KWR_OK; state++) {
+        w.image.state = state;
+        w.image.key_group = key_group;
+        status = kwr_directory_pages(group_word(view, state, key_group), write_page, &w);
+    }
+    kwr_free(env, w.copy, KWR_PAGE_BYTES_MAX);
+    return status;
+}

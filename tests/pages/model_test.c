@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A long random life of the page store against a naive copy: writes of all sizes, removals, freezes
+ * and releases in any order, restores from images in any order. All invariants are checked on the
+ * way. KWR_TEST_SEED sets the seed.
+ */
+#include "tests/pages/pages_test.h"
+
+enum { VIEWS = 6 };
+
+typedef struct life {
+    store *s;
+    model *m;
+    rng r;
+    uint32_t keys;
+    uint32_t value_max;
+    kwr_engine_view *views[VIEWS];
+    model *frozen[VIEWS];
+    uint8_t value[40000];
+} life;
+
+static kwr_address any_address(life *l, char *key, char *name) {
+    const uint32_t i = rng_below(&l->r, l->keys);
+    /* Keys on both sides of 127 bytes, namespaces empty, short and long. */
+    const int key_size = i % 97 == 0 ? 150 + (int)(i % 50) : 1 + (int)(i % 40);
+    memset(key, 'a' + (int)(i % 26), 256);
+    const int digits = snprintf(key, 16, "%u", i);
+    key[digits] = '-';
+    const uint32_t n = rng_below(&l->r, 4);
+    const size_t name_size = n == 0 ? 0 : n == 3 ? 140 : n * 5;
+    memset(name, 'A' + (int)n, 256);
+    return store_address(l->s, rng_below(&l->r, l->s->states),
+                         (kwr_slice){ key, (size_t)digits + 1 + (size_t)key_size },
+                         (kwr_slice){ name, name_size });
+}
+
+static size_t any_size(life *l) {
+    switch (rng_below(&l->r, 12)) {
+    case 0: return 0;
+    case 1: return rng_below(&l->r, l->value_max + 1);
+    case 2: return rng_below(&l->r, 4300);
+    default: return 8 + rng_below(&l->r, 3) * 46;
+    }
+}
+
+static void write_some(life *l) {
+    char key[256], name[256];
+    kwr_address at = any_address(l, key, name);
+    kwr_engine_hint hint = { 0 };
+    if (rng_below(&l->r, 3) == 0) {
+        at.hint = &hint;
+        l->s->ops->prefetch(l->s->engine, &at, 1);
+    }
+    model_entry *e = model_at(l->m, &at);
+    const size_t old = e->present ? e->value_size : KWR_ABSENT;
+    const size_t size = any_size(l);
+    switch (rng_below(&l->r, 10)) {
+    case 0:
+    case 1:
+    case 2:
+        KWR_EXPECT(e->present ? KWR_OK : KWR_NOT_FOUND, l->s->ops->remove(l->s->engine, &at));
+        model_remove(l->m, &at);
+        break;
+    case 3: { /* keep the size */
+        void *out;
+        size_t old_size;
+        KWR_MUST(l->s->ops->modify(l->s->engine, &at, KWR_KEEP_SIZE, &out, &old_size));
+        cr_assert(old_size == old);
+        const size_t kept = old == KWR_ABSENT ? 0 : old;
+        if (kept > 0) memset(out, (int)rng_below(&l->r, 256), kept);
+        model_put(l->m, &at, out, kept);
+        break;
+    }
+    case 4:
+    case 5: { /* grow or shrink, check what is kept and zeroed */
+        void *out;
+        size_t old_size;
+        KWR_MUST(l->s->ops->modify(l->s->engine, &at, size, &out, &old_size));
+        cr_assert(old_size == old);
+        const size_t kept = old == KWR_ABSENT ? 0 : old < size ? old : size;
+        if (kept > 0) cr_assert(memcmp(out, e->bytes + e->key_size + e->name_size, kept) == 0);
+        for (size_t i = kept; i < size; i++)
+            cr_assert(((uint8_t *)out)[i] == 0);
+        if (size > 0) memset(out, (int)rng_below(&l->r, 256), size);
+        model_put(l->m, &at, out, size);
+        break;
+    }
+    default:
+        memset(l->value, (int)rng_below(&l->r, 256), size);
+        KWR_MUST(l->s->ops->put(l->s->engine, &at, (kwr_slice){ l->value, size }));
+        model_put(l->m, &at, l->value, size);
+    }
+}
+
+static void release(life *l, uint32_t v) {
+    model_expect_view(l->frozen[v], l->s, l->views[v]);
+    l->s->ops->view_release(l->views[v]);
+    model_free(l->frozen[v]);
+    l->views[v] = NULL;
+    l->frozen[v] = NULL;
+}
+
+static void freeze_or_release(life *l) {
+    const uint32_t v = rng_below(&l->r, VIEWS);
+    if (l->views[v] == NULL) {
+        KWR_MUST(l->s->ops->freeze(l->s->engine, &l->views[v]));
+        l->frozen[v] = model_copy(l->m);
+        return;
+    }
+    model_expect_view(l->frozen[v], l->s, l->views[v]);
+    if (rng_below(&l->r, 3) > 0) release(l, v);
+}
+
+static void restore_elsewhere(life *l) {
+    for (uint32_t v = 0; v < VIEWS; v++) {
+        if (l->views[v] == NULL) continue;
+        images im = { 0 };
+        images_take(&im, l->s, l->views[v]);
+        images_shuffle(&im, &l->r);
+        kwr_engine *second = store_second(l->s);
+        kwr_error err;
+        KWR_MUST_ERR(images_install(&im, l->s, second, &err), err);
+        images_free(&im);
+        model_expect(l->frozen[v], l->s, second);
+        store_check(second);
+        l->s->ops->close(second);
+        return;
+    }
+}
+
+static void live(const store_options *options, uint64_t seed, uint32_t keys, uint32_t value_max,
+                 uint32_t steps) {
+    life *l = calloc(1, sizeof *l);
+    const char *given = getenv("KWR_TEST_SEED");
+    l->r.x = given != NULL ? strtoull(given, NULL, 0) : seed;
+    l->s = store_open(options);
+    l->m = model_new();
+    l->keys = keys;
+    l->value_max = value_max;
+    for (uint32_t i = 0; i < steps; i++) {
+        write_some(l);
+        if (i % (steps / 40) == 0) freeze_or_release(l);
+        if (i % (steps / 10) == 0) {
+            store_check(l->s->engine);
+            model_expect(l->m, l->s, l->s->engine);
+        }
+        if (i % (steps / 4) == steps / 8) restore_elsewhere(l);
+        if (i % 1000 == 0) (void)l->s->ops->maintain(l->s->engine, 1000);
+    }
+    for (uint32_t v = 0; v < VIEWS; v++)
+        if (l->views[v] != NULL) release(l, v);
+    while (l->s->ops->maintain(l->s->engine, 1000000)) {
+    }
+    store_check(l->s->engine);
+    kwr_backend_stats stats = { 0 };
+    l->s->ops->stats(l->s->engine, &stats);
+    cr_assert(stats.frozen_bytes == 0);
+    cr_assert(stats.views == 0);
+    model_free(l->m);
+    store_close(l->s);
+    free(l);
+}
+
+KWR_TEST(model, holds_what_a_table_would_hold, .timeout = 300) {
+    live(&(store_options){ .states = 3 }, 1, 3000, 9000, 60000);
+}
+
+KWR_TEST(model, holds_small_values_of_many_keys, .timeout = 300) {
+    live(&(store_options){ .max_parallelism = 2 }, 2, 20000, 200, 120000);
+}
+
+KWR_TEST(model, holds_entries_whose_hashes_are_all_equal, .timeout = 300) {
+    live(&(store_options){ .max_parallelism = 1, .hash_mask_off = ~0ULL }, 3, 300, 9000, 12000);
+}
+
+KWR_TEST(model, holds_entries_of_one_and_four_hash_bits, .timeout = 300) {
+    live(&(store_options){ .max_parallelism = 2, .hash_mask_off = ~1ULL }, 4, 400, 6000, 12000);
+    live(&(store_options){ .max_parallelism = 2, .hash_mask_off = ~0xfULL }, 5, 400, 6000, 12000);
+}
+
+KWR_TEST(model, splits_pages_whose_hashes_share_most_bits, .timeout = 300) {
+    live(&(store_options){ .max_parallelism = 1, .hash_mask_off = 0xfffffffff0000000ULL }, 6, 2000,
+         3000, 30000);
+    live(&(store_options){ .max_parallelism = 1, .hash_mask_off = 0xffff00ffffffffffULL }, 7, 2000,
+         3000, 30000);
+}
+
+KWR_TEST(model, holds_many_states, .timeout = 300) {
+    live(&(store_options){ .states = 700 }, 8, 30, 5000, 40000);
+}
+
+KWR_TEST(model, holds_32768_key_groups, .timeout = 300) {
+    live(&(store_options){ .max_parallelism = 32768, .states = 2 }, 9, 5000, 3000, 20000);
+}
