@@ -72,6 +72,14 @@ kwr_status kwr_storage_check_name(const char *name, kwr_error *err) {
                     shown, KWR_STORAGE_NAME_MAX);
 }
 
+bool kwr_temp_name_of(const char *name, const char *of) {
+    const size_t size = strlen(name), middle = strlen(of);
+    uint64_t random = 0;
+    return size == 5 + middle + 1 + 16 && strncmp(name, ".tmp-", 5) == 0 &&
+           strncmp(name + 5, of, middle) == 0 && name[5 + middle] == '-' &&
+           kwr_parse_hex64(name + size - 16, 16, &random);
+}
+
 void kwr_storage_path(kwr_storage *storage, kwr_storage_dir *dir, const char *name,
                       char out[KWR_STORAGE_PATH_MAX]) {
     storage->ops->describe(storage, dir, name, out, KWR_STORAGE_PATH_MAX);

@@ -28,6 +28,9 @@ kwr_status kwr_storage_read_file(const kwr_env *env, kwr_storage *storage, kwr_s
 kwr_status kwr_storage_write_file(kwr_storage *storage, kwr_storage_dir *dir, const char *name,
                                   const void *data, size_t size, kwr_error *err);
 
+/* Whether `name` is what publishing `of` writes before it links: ".tmp-<of>-<16 hex digits>". */
+bool kwr_temp_name_of(const char *name, const char *of);
+
 /* The path of a file or (name NULL) directory for messages. */
 void kwr_storage_path(kwr_storage *storage, kwr_storage_dir *dir, const char *name,
                       char out[KWR_STORAGE_PATH_MAX]);

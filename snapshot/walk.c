@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Every entry of a checkpoint, without an engine: data files are read and verified image by image.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/limits.h"
+#include "snapshot/checkpoint.h"
+#include "snapshot/data_reader.h"
+#include "snapshot/storage.h"
+
+typedef struct walk_job {
+    const kwr_job_dirs *dirs;
+    kwr_limits limits;
+    const kwr_manifest *manifest;
+    kwr_checkpoint_entry_fn fn;
+    void *ctx;
+    kwr_storage_dir *dir;
+    kwr_storage_reader *inline_reader;
+    char inline_path[KWR_STORAGE_PATH_MAX];
+    kwr_buffer stored;
+    kwr_buffer plain;
+    kwr_error *err;
+    /* of the image at hand */
+    const kwr_manifest_operator *op;
+    const kwr_manifest_subtask *subtask;
+    bool ended_by_caller;
+} walk_job;
+
+static kwr_status give_entry(void *ctx, const kwr_entry *entry) {
+    walk_job *job = ctx;
+    const kwr_status status =
+        job->fn(job->ctx, job->op, job->subtask, &job->subtask->states[entry->state].info, entry);
+    if (status < KWR_OK) job->ended_by_caller = true;
+    return status;
+}
+
+static kwr_status walk_image(walk_job *job, const kwr_data_file *file, uint64_t index) {
+    kwr_data_entry entry;
+    kwr_data_file_entry(file, index, &entry);
+    const size_t size = KWR_DATA_PREFIX_SIZE + (size_t)entry.stored;
+    job->stored.size = job->plain.size = 0;
+    uint8_t *bytes = kwr_buffer_extend(&job->stored, size);
+    uint8_t *plain = kwr_buffer_extend(&job->plain, entry.raw);
+    if (bytes == NULL || plain == NULL)
+        return KWR_FAIL(job->err, KWR_ERR_NOMEM, 0, "no memory to read '%s'", file->path);
+    kwr_page_image image;
+    KWR_TRY(kwr_data_file_read(file, entry.offset, bytes, size, job->err));
+    KWR_TRY(kwr_data_image(file, &entry, bytes, plain, &image, job->err));
+    kwr_error why = { 0 };
+    const kwr_status status = kwr_page_image_walk(&image, give_entry, job, &why);
+    if (status == KWR_ERR_CORRUPT && !job->ended_by_caller)
+        return kwr_data_image_fault(file, &entry, status, why.text, job->err);
+    if (status < KWR_OK && !job->ended_by_caller && job->err != NULL) *job->err = why;
+    return status;
+}
+
+static kwr_status open_inline(walk_job *job) {
+    if (job->inline_reader != NULL) return KWR_OK;
+    kwr_storage *storage = job->dirs->storage;
+    char name[KWR_FILE_NAME_MAX];
+    uint64_t size = 0;
+    kwr_checkpoint_dir_name(job->manifest->checkpoint, job->manifest->generation, name);
+    if (job->dir == NULL)
+        KWR_TRY(storage->ops->dir_open(storage, job->dirs->root, name, false, &job->dir, job->err));
+    kwr_storage_path(storage, job->dir, "inline", job->inline_path);
+    return storage->ops->open(storage, job->dir, "inline", &job->inline_reader, &size, job->err);
+}
+
+static kwr_status walk_file(walk_job *job, const kwr_manifest_file *listed,
+                            const kwr_data_owner *owner) {
+    kwr_data_file file;
+    if (listed->name == NULL) {
+        KWR_TRY(open_inline(job));
+        kwr_data_file_of_reader(job->dirs->env, job->dirs->storage, job->inline_reader,
+                                job->inline_path, listed, owner, &file);
+    } else {
+        KWR_TRY(kwr_data_file_open(job->dirs->env, job->dirs->storage, job->dirs->shared, listed,
+                                   owner, &file, job->err));
+    }
+    kwr_status status = kwr_data_file_load(&file, job->err);
+    for (uint64_t i = 0; i < listed->images && status >= KWR_OK; i++)
+        status = walk_image(job, &file, i);
+    kwr_data_file_close(&file);
+    return status;
+}
+
+static kwr_status walk_subtask(walk_job *job) {
+    const kwr_data_owner owner = {
+        .limits = &job->limits,
+        .operator_id = job->op->id,
+        .job_uid = job->manifest->job_uid,
+        .subtask = job->subtask,
+        .max_parallelism = job->manifest->max_parallelism,
+        .seed = job->manifest->seed,
+    };
+    for (size_t i = 0; i < job->subtask->file_count; i++)
+        KWR_TRY(walk_file(job, &job->subtask->files[i], &owner));
+    return KWR_OK;
+}
+
+static kwr_status walk_all(walk_job *job, const char *operator_id) {
+    bool found = operator_id == NULL;
+    for (size_t i = 0; i < job->manifest->operator_count; i++) {
+        job->op = &job->manifest->operators[i];
+        if (operator_id != NULL && strcmp(operator_id, job->op->id) != 0) continue;
+        found = true;
+        for (uint32_t j = 0; j < job->op->parallelism; j++) {
+            job->subtask = &job->op->subtasks[j];
+            KWR_TRY(walk_subtask(job));
+        }
+    }
+    if (found) return KWR_OK;
+    return KWR_FAIL(job->err, KWR_ERR_RANGE, 0, "the checkpoint has no operator '%s'", operator_id);
+}
+
+kwr_status kwr_checkpoint_walk(const kwr_job_dirs *dirs, const kwr_limits *limits,
+                               const kwr_manifest *manifest, const char *operator_id,
+                               kwr_checkpoint_entry_fn fn, void *ctx, kwr_error *err) {
+    walk_job job = { .dirs = dirs, .manifest = manifest, .fn = fn, .ctx = ctx, .err = err };
+    KWR_TRY(kwr_limits_complete(limits, &job.limits, err));
+    job.stored.env = job.plain.env = dirs->env;
+    const kwr_status status = walk_all(&job, operator_id);
+    kwr_buffer_free(&job.stored);
+    kwr_buffer_free(&job.plain);
+    if (job.inline_reader != NULL)
+        dirs->storage->ops->close_reader(dirs->storage, job.inline_reader);
+    if (job.dir != NULL) dirs->storage->ops->dir_close(dirs->storage, job.dir);
+    return status;
+}

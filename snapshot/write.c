@@ -1,0 +1,402 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Writing a frozen view. Workers take key groups from one counter, each writing a data file of its
+ * own, so they never wait for each other. All begin in memory; once together they outgrow what may
+ * travel inline, each goes on in a file in shared/.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "backend/view.h"
+#include "base/bytes.h"
+#include "base/cleanup.h"
+#include "base/error.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "base/name.h"
+#include "keyweir/snapshot.h"
+#include "snapshot/data_writer.h"
+#include "snapshot/log.h"
+#include "snapshot/storage.h"
+
+enum {
+    THREADS_MAX = 64,
+    FILE_NAME_TRIES = 1000,
+};
+/* Below this much state more than one worker costs more (a file and a sync each) than it gains. */
+#define BYTES_PER_WORKER (UINT64_C(4) << 20)
+
+typedef struct write_job write_job;
+
+typedef struct worker {
+    write_job *job;
+    kwr_work work;
+    bool posted;
+    kwr_data_writer writer;
+    kwr_manifest_file file;
+    bool created;  /* a file of this name is ours to remove */
+    bool finished; /* `file` is filled */
+    char name[KWR_FILE_NAME_MAX];
+    kwr_status status;
+    kwr_error err;
+} worker;
+
+struct write_job {
+    kwr_view *view;
+    const kwr_snapshot_target *target;
+    const kwr_cancel *cancel;
+    kwr_limits limits;
+    kwr_job_dirs dirs;
+    kwr_data_header header;
+    uint64_t inline_max;
+    /* Shared by the workers, atomic. */
+    uint32_t next_group; /* index into the view's range */
+    uint32_t stop;       /* somebody failed: the result does not matter any more */
+    uint32_t spilled;    /* it does not fit inline */
+    uint64_t bytes;      /* of all data files so far, as they will be */
+    uint64_t sequence;   /* next file number */
+    size_t worker_count;
+    worker workers[THREADS_MAX];
+};
+
+void kwr_cancel_request(kwr_cancel *cancel) {
+    __atomic_store_n(&cancel->flag, 1, __ATOMIC_RELAXED);
+}
+
+static kwr_status check_running(const write_job *job, kwr_error *err) {
+    if (job->cancel != NULL && __atomic_load_n(&job->cancel->flag, __ATOMIC_RELAXED) != 0)
+        return KWR_FAIL(err, KWR_ERR_CANCELLED, 0, "snapshot of checkpoint %llu was cancelled",
+                        (unsigned long long)job->target->checkpoint);
+    /* Another worker has failed and says why. */
+    return __atomic_load_n(&job->stop, __ATOMIC_RELAXED) != 0 ? KWR_ERR_CANCELLED : KWR_OK;
+}
+
+/* ---- one worker ---- */
+
+static kwr_status create_file(worker *w) {
+    write_job *job = w->job;
+    kwr_storage *storage = job->target->storage;
+    kwr_status status = KWR_ERR_EXISTS;
+    /* A name may be left from an attempt whose removal failed: creating is exclusive, so the next
+     * number is always safe. */
+    for (int i = 0; i < FILE_NAME_TRIES && status == KWR_ERR_EXISTS; i++) {
+        kwr_storage_writer *file = NULL;
+        const uint64_t sequence = __atomic_fetch_add(&job->sequence, 1, __ATOMIC_RELAXED);
+        kwr_shared_name(job->target->generation, job->target->operator_id, job->target->subtask,
+                        sequence, w->name);
+        status = storage->ops->create(storage, job->dirs.shared, w->name, &file, &w->err);
+        if (status >= KWR_OK) {
+            kwr_data_writer_set_file(&w->writer, file);
+            w->created = true;
+        }
+    }
+    return status;
+}
+
+static bool spilled(const write_job *job) {
+    return __atomic_load_n(&job->spilled, __ATOMIC_RELAXED) != 0;
+}
+
+static kwr_status take_image(void *ctx, const kwr_page_image *image) {
+    worker *w = ctx;
+    write_job *job = w->job;
+    KWR_TRY(check_running(job, &w->err));
+    uint64_t added = w->writer.images == 0 ? KWR_DATA_FILE_FIXED : 0, stored = 0;
+    if (image->key_group >= job->view->max_parallelism || image->state >= job->view->table->count)
+        return KWR_FAIL(&w->err, KWR_ERR_MISUSE, 0,
+                        "the engine gave an image of an unknown state or key group");
+    KWR_TRY(kwr_data_writer_image(&w->writer, image, &job->limits, &stored, &w->err));
+    added += stored;
+    const uint64_t total = __atomic_add_fetch(&job->bytes, added, __ATOMIC_RELAXED);
+    if (total > job->inline_max) __atomic_store_n(&job->spilled, 1, __ATOMIC_RELAXED);
+    if (w->writer.file == NULL && spilled(job)) KWR_TRY(create_file(w));
+    return kwr_data_writer_flush(&w->writer, &w->err);
+}
+
+static kwr_status write_groups(worker *w) {
+    write_job *job = w->job;
+    const kwr_view *view = job->view;
+    kwr_page_sink sink = { .ctx = w, .image = take_image };
+    const kwr_env *env = job->target->env;
+    kwr_data_header header = job->header;
+    if (env->random->bytes(env->random->ctx, header.identity, sizeof header.identity) < KWR_OK)
+        return KWR_FAIL(&w->err, KWR_ERR_IO, 0, "no randomness for the identity of a data file");
+    if (kwr_data_writer_begin(&w->writer, env, job->target->storage, &header,
+                              !job->target->compression_off) < KWR_OK)
+        return KWR_FAIL(&w->err, KWR_ERR_NOMEM, 0, "no memory to write a data file");
+    for (;;) {
+        KWR_TRY(check_running(job, &w->err));
+        const uint32_t i = __atomic_fetch_add(&job->next_group, 1, __ATOMIC_RELAXED);
+        if (i >= view->key_groups.count) break;
+        KWR_TRY(view->ops->view_images(view->engine_view, view->key_groups.first + i, &sink));
+    }
+    if (w->writer.file == NULL) return KWR_OK; /* inline, or too late to know */
+    KWR_TRY(kwr_data_writer_finish(&w->writer, &w->file, &w->err));
+    w->finished = true;
+    return KWR_OK;
+}
+
+static void run_worker(void *ctx) {
+    worker *w = ctx;
+    w->status = write_groups(w);
+    if (w->status < KWR_OK) __atomic_store_n(&w->job->stop, 1, __ATOMIC_RELAXED);
+}
+
+/* ---- all of them ---- */
+
+static void run_workers(write_job *job) {
+    const kwr_executor *executor = job->target->env->executor;
+    for (size_t i = 1; i < job->worker_count; i++) {
+        worker *w = &job->workers[i];
+        w->work = (kwr_work){ .run = run_worker, .ctx = w };
+        w->posted = executor->post(executor->ctx, &w->work) >= KWR_OK;
+    }
+    /* Compressing is work for the executor, which runs below its owner's priority; what cannot be
+     * posted is done here. */
+    worker *first = &job->workers[0];
+    first->work = (kwr_work){ .run = run_worker, .ctx = first };
+    first->posted = executor->post(executor->ctx, &first->work) >= KWR_OK;
+    if (!first->posted) run_worker(first);
+    for (size_t i = 0; i < job->worker_count; i++)
+        if (job->workers[i].posted) executor->wait(executor->ctx, &job->workers[i].work);
+}
+
+/* The failure that came first in time is unknown; one that is not a mere consequence is told. */
+static kwr_status first_failure(const write_job *job, kwr_error *err) {
+    const worker *told = NULL;
+    for (size_t i = 0; i < job->worker_count; i++) {
+        const worker *w = &job->workers[i];
+        if (w->status >= KWR_OK) continue;
+        if (told == NULL || (told->err.text[0] == '\0' && w->err.text[0] != '\0')) told = w;
+    }
+    if (told == NULL) return KWR_OK;
+    if (told->err.text[0] == '\0')
+        return KWR_FAIL(err, told->status, 0, "writing a snapshot of operator %s failed",
+                        job->target->operator_id);
+    if (err != NULL) {
+        *err = told->err;
+        err->status = told->status;
+    }
+    return told->status;
+}
+
+/* What stayed in memory: inline, or after all into files. */
+static kwr_status finish_rest(write_job *job, kwr_error *err) {
+    for (size_t i = 0; i < job->worker_count; i++) {
+        worker *w = &job->workers[i];
+        if (w->finished || w->writer.images == 0) continue;
+        kwr_status status = spilled(job) ? create_file(w) : KWR_OK;
+        if (status >= KWR_OK) status = kwr_data_writer_finish(&w->writer, &w->file, &w->err);
+        if (status < KWR_OK) {
+            if (err != NULL) *err = w->err;
+            return status;
+        }
+        w->finished = true;
+    }
+    return KWR_OK;
+}
+
+/* Names of files and directories durable, whoever made the directories. */
+static kwr_status sync_names(const write_job *job, kwr_error *err) {
+    kwr_storage *storage = job->target->storage;
+    KWR_TRY(storage->ops->dir_sync(storage, job->dirs.shared, err));
+    KWR_TRY(storage->ops->dir_sync(storage, job->dirs.root, err));
+    return storage->ops->dir_sync(storage, NULL, err);
+}
+
+static void remove_files(write_job *job) {
+    kwr_storage *storage = job->target->storage;
+    for (size_t i = 0; i < job->worker_count; i++) {
+        worker *w = &job->workers[i];
+        const bool unfinished = w->writer.file != NULL;
+        kwr_data_writer_done(&w->writer);
+        if (!w->created || unfinished) continue;
+        kwr_error err = { 0 };
+        const kwr_status status = storage->ops->remove(storage, job->dirs.shared, w->name, &err);
+        if (status < KWR_OK && status != KWR_ERR_MISSING)
+            kwr_log_line(job->target->env, KWR_LOG_WARNING, "snapshot", "leftover stays: %s",
+                         err.text);
+    }
+}
+
+/* ---- the handle ---- */
+
+static kwr_status describe_states(const write_job *job, kwr_subtask_part *part,
+                                  kwr_snapshot_result *result, kwr_error *err) {
+    const kwr_view *view = job->view;
+    kwr_manifest_state *states = kwr_arena_array(part->arena, view->table->count, sizeof *states);
+    if (states == NULL) return KWR_FAIL(err, KWR_ERR_NOMEM, 0, "no memory for a snapshot's handle");
+    for (size_t i = 0; i < view->table->count; i++) {
+        kwr_state_count count = { 0 };
+        states[i].info = view->table->states[i];
+        view->ops->view_count(view->engine_view, states[i].info.id, &count);
+        states[i].entries = count.entries;
+        states[i].entry_bytes = count.entry_bytes;
+        result->entries += count.entries;
+    }
+    part->subtask.states = states;
+    part->subtask.state_count = view->table->count;
+    return KWR_OK;
+}
+
+static kwr_status describe_files(const write_job *job, kwr_subtask_part *part,
+                                 kwr_buffer *inline_bytes, kwr_snapshot_result *result,
+                                 kwr_error *err) {
+    kwr_manifest_file *files = kwr_arena_array(part->arena, job->worker_count, sizeof *files);
+    if (files == NULL) return KWR_FAIL(err, KWR_ERR_NOMEM, 0, "no memory for a snapshot's handle");
+    size_t count = 0;
+    for (size_t i = 0; i < job->worker_count; i++) {
+        const worker *w = &job->workers[i];
+        if (!w->finished) continue;
+        files[count] = w->file;
+        if (w->created) {
+            files[count].name = w->name;
+            result->files++;
+        } else {
+            files[count].offset = inline_bytes->size;
+            kwr_buffer_append(inline_bytes, w->writer.bytes.data, w->writer.bytes.size);
+        }
+        result->bytes_written += w->file.length;
+        result->raw_bytes += w->writer.raw;
+        count++;
+    }
+    part->subtask.files = files;
+    part->subtask.file_count = count;
+    if (inline_bytes->failed)
+        return KWR_FAIL(err, KWR_ERR_NOMEM, 0, "no memory for a snapshot's inline bytes");
+    part->inline_bytes = (kwr_slice){ inline_bytes->data, inline_bytes->size };
+    return KWR_OK;
+}
+
+static kwr_status make_handle(const write_job *job, kwr_snapshot_result *out, kwr_error *err) {
+    const kwr_env *env = job->target->env;
+    const kwr_view *view = job->view;
+    kwr_subtask_part part = {
+        .arena = kwr_arena_new(env, 0),
+        .subtask = { .index = job->target->subtask,
+                     .keyed = true,
+                     .key_groups = view->key_groups,
+                     .format = view->ops->native },
+        .key_type = view->key_type,
+        .seed = view->seed,
+        .engine_key_groups = view->engine_key_groups,
+        .max_parallelism = view->max_parallelism,
+    };
+    if (part.arena == NULL)
+        return KWR_FAIL(err, KWR_ERR_NOMEM, 0, "no memory for a snapshot's handle");
+    kwr_buffer inline_bytes = { .env = env };
+    kwr_snapshot_result result = { 0 };
+    kwr_status status = describe_states(job, &part, &result, err);
+    if (status >= KWR_OK) status = describe_files(job, &part, &inline_bytes, &result, err);
+    if (status >= KWR_OK) status = kwr_subtask_part_encode(env, &part, &result.handle, err);
+    kwr_buffer_free(&inline_bytes);
+    kwr_arena_free(part.arena);
+    if (status >= KWR_OK) *out = result;
+    return status;
+}
+
+/* ---- preparation ---- */
+
+static kwr_status check_target(const kwr_snapshot_target *target, kwr_error *err) {
+    if (target->env == NULL || target->storage == NULL)
+        return KWR_FAIL(err, KWR_ERR_MISUSE, 0, "kwr_snapshot_write: env or storage is NULL");
+    if (target->job == NULL || !kwr_name_ok(target->job, KWR_JOB_NAME_MAX, false))
+        return KWR_FAIL(err, KWR_ERR_RANGE, 0, "kwr_snapshot_target.job is not a job name");
+    if (target->operator_id == NULL || !kwr_name_ok(target->operator_id, KWR_JOB_NAME_MAX, true))
+        return KWR_FAIL(err, KWR_ERR_RANGE, 0,
+                        "kwr_snapshot_target.operator_id is not 1 to %d of A-Z a-z 0-9 . _ -",
+                        KWR_JOB_NAME_MAX);
+    if (target->subtask >= KWR_MAX_PARALLELISM_LIMIT)
+        return KWR_FAIL(err, KWR_ERR_RANGE, 0, "kwr_snapshot_target.subtask is %u, the limit %d",
+                        target->subtask, KWR_MAX_PARALLELISM_LIMIT);
+    return KWR_OK;
+}
+
+static size_t choose_workers(const write_job *job) {
+    const kwr_view *view = job->view;
+    const kwr_executor *executor = job->target->env->executor;
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < view->table->count; i++) {
+        kwr_state_count count = { 0 };
+        view->ops->view_count(view->engine_view, view->table->states[i].id, &count);
+        bytes += count.entry_bytes;
+    }
+    uint64_t n = job->target->threads;
+    if (n == 0) n = executor->parallelism(executor->ctx);
+    if (n > 1 + bytes / BYTES_PER_WORKER) n = 1 + bytes / BYTES_PER_WORKER;
+    if (n > view->key_groups.count) n = view->key_groups.count;
+    if (n > THREADS_MAX) n = THREADS_MAX;
+    return n == 0 ? 1 : (size_t)n;
+}
+
+static kwr_status prepare(write_job *job, kwr_error *err) {
+    const kwr_snapshot_target *target = job->target;
+    const kwr_view *view = job->view;
+    KWR_TRY(kwr_limits_complete(target->limits, &job->limits, err));
+    job->header = (kwr_data_header){
+        .generation = target->generation,
+        .checkpoint = target->checkpoint,
+        .subtask = target->subtask,
+        .max_parallelism = view->max_parallelism,
+        .operator_digest = kwr_digest_of(target->operator_id, strlen(target->operator_id)),
+        .seed = view->seed,
+    };
+    memcpy(job->header.job_uid, target->job_uid, sizeof job->header.job_uid);
+    job->inline_max = target->inline_bytes;
+    if (job->inline_max > job->limits.message_bytes_max / 2)
+        job->inline_max = job->limits.message_bytes_max / 2;
+    job->spilled = job->inline_max == 0;
+    job->sequence = target->sequence;
+    job->worker_count = choose_workers(job);
+    for (size_t i = 0; i < job->worker_count; i++) {
+        worker *w = &job->workers[i];
+        w->job = job;
+        w->writer.bytes.env = w->writer.index.env = target->env;
+    }
+    /* Made by whoever claimed the job; here only for hosts that use this part alone. */
+    kwr_status status =
+        kwr_job_dirs_open(target->env, target->storage, target->job, false, &job->dirs, err);
+    if (status >= KWR_OK && job->dirs.shared == NULL) {
+        kwr_job_dirs_close(&job->dirs);
+        status = KWR_ERR_MISSING;
+    }
+    if (status == KWR_ERR_MISSING)
+        status =
+            kwr_job_dirs_open(target->env, target->storage, target->job, true, &job->dirs, err);
+    return status;
+}
+
+static kwr_status write_all(write_job *job, kwr_snapshot_result *out, kwr_error *err) {
+    KWR_TRY(prepare(job, err));
+    run_workers(job);
+    KWR_TRY(first_failure(job, err));
+    KWR_TRY(finish_rest(job, err));
+    bool created = false;
+    for (size_t i = 0; i < job->worker_count; i++)
+        created = created || job->workers[i].created;
+    if (created) KWR_TRY(sync_names(job, err));
+    return make_handle(job, out, err);
+}
+
+kwr_status kwr_snapshot_write(kwr_view *view, const kwr_snapshot_target *options,
+                              const kwr_cancel *cancel, kwr_snapshot_result *out, kwr_error *err) {
+    kwr_snapshot_target target;
+    if (view == NULL || out == NULL)
+        return KWR_FAIL(err, KWR_ERR_MISUSE, 0, "kwr_snapshot_write: an argument is NULL");
+    KWR_TRY(kwr_options_copy(options, &target, sizeof target, "kwr_snapshot_target", err));
+    KWR_TRY(check_target(&target, err));
+    write_job *job = kwr_calloc(target.env, sizeof *job);
+    if (job == NULL) return KWR_FAIL(err, KWR_ERR_NOMEM, 0, "no memory to write a snapshot");
+    job->view = view;
+    job->target = &target;
+    job->cancel = cancel;
+    const kwr_status status = write_all(job, out, err);
+    if (status < KWR_OK)
+        remove_files(job);
+    else
+        for (size_t i = 0; i < job->worker_count; i++)
+            kwr_data_writer_done(&job->workers[i].writer);
+    kwr_job_dirs_close(&job->dirs);
+    kwr_free(target.env, job, sizeof *job);
+    return status < KWR_OK ? status : KWR_OK;
+}
