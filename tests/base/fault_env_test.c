@@ -22,7 +22,7 @@ static kwr_status scenario(const kwr_env *env) {
     if (status == KWR_OK) status = fs->create(fs->ctx, dir, "tmp", &file, &err);
     if (status == KWR_OK) {
         for (size_t at = 0; at < 8 && status == KWR_OK; at += done)
-            status = fs->write(fs->ctx, file, "contents" + at, 8 - at, &done, &err);
+            status = fs->write(fs->ctx, file, &"contents"[at], 8 - at, &done, &err);
         fs->write_back(fs->ctx, file);
         if (status == KWR_OK) status = fs->sync(fs->ctx, file, &err);
         const kwr_status closed = fs->close(fs->ctx, file, &err);
