@@ -108,14 +108,15 @@ KWR_API void kwr_key_batch_free(kwr_key_batch *batch);
 /*
  * Takes `count` keys; the bytes stay the caller's and must not change until the next load. With
  * engine_key_groups `key_groups` gives the group of each, else NULL. All are checked as by
- * kwr_backend_set_key(); on a failure the batch is empty.
+ * kwr_backend_set_key(); on a failure the batch is empty. A current key that was selected from the
+ * keys before is not current any more, nor is it after kwr_key_batch_free().
  */
 KWR_API KWR_CHECK kwr_status kwr_key_batch_load(kwr_key_batch *batch, const kwr_slice *keys,
                                                 const uint32_t *key_groups, size_t count);
 /* Brings the entries of all loaded keys in these states, in their present namespaces, near. */
 KWR_API void kwr_key_batch_prefetch(kwr_key_batch *batch, kwr_state *const *states,
                                     size_t state_count);
-/* Makes the i-th key current. Fails with KWR_ERR_RANGE. */
+/* Makes the i-th key current, without hashing or copying it. Fails with KWR_ERR_RANGE. */
 KWR_API KWR_CHECK kwr_status kwr_key_batch_select(kwr_key_batch *batch, size_t index);
 
 /*

@@ -32,16 +32,21 @@ typedef struct kwr_value_descriptor {
 KWR_API KWR_CHECK kwr_status kwr_value_open(kwr_backend *backend,
                                             const kwr_value_descriptor *descriptor, kwr_value **out,
                                             kwr_error *err);
-/* Copies `name`; the empty namespace is current after open. Fails with KWR_ERR_RANGE, _NOMEM. */
+/*
+ * Copies `name`; the empty namespace is current after open. With a namespace type of fixed size
+ * `name` is empty or has that size. Fails with KWR_ERR_RANGE, _NOMEM.
+ */
 KWR_API KWR_CHECK kwr_status kwr_value_set_namespace(kwr_value *value, kwr_slice name);
 /* KWR_NOT_FOUND when the key has none (*out is then empty). An empty value is a value. */
 KWR_API KWR_CHECK kwr_status kwr_value_get(kwr_value *value, kwr_slice *out);
+/* `data` may be borrowed from another handle, not from this one. */
 KWR_API KWR_CHECK kwr_status kwr_value_put(kwr_value *value, kwr_slice data);
 /*
  * Read and write in one lookup: makes the value `size` bytes long, keeps its first bytes, zeroes
  * new ones, and lends it for writing until the borrow ends as above. With KWR_KEEP_SIZE it stays as
- * long as it is (created empty when absent). `*old_size` is its size before, KWR_ABSENT when there
- * was none. The bytes are not aligned: use memcpy.
+ * long as it is (created when absent: empty, or zeros of the type's size if that is fixed).
+ * `*old_size`, which may be NULL, is its size before, KWR_ABSENT when there was none. The bytes are
+ * not aligned: use memcpy.
  */
 #define KWR_KEEP_SIZE SIZE_MAX
 #define KWR_ABSENT SIZE_MAX
@@ -55,7 +60,7 @@ KWR_API kwr_state *kwr_value_state(kwr_value *value);
 typedef enum kwr_reduce_kind {
     KWR_REDUCE_CUSTOM = 0,
     KWR_REDUCE_SUM = 1, /* i32, i64, u64: KWR_ERR_RANGE on overflow, state unchanged; f64 */
-    KWR_REDUCE_MIN = 2, /* the numeric kinds */
+    KWR_REDUCE_MIN = 2, /* the numeric kinds; a number wins against NaN, -0 is below +0 */
     KWR_REDUCE_MAX = 3,
 } kwr_reduce_kind;
 
@@ -81,7 +86,8 @@ KWR_API KWR_CHECK kwr_status kwr_reducing_open(kwr_backend *backend,
                                                const kwr_reducing_descriptor *descriptor,
                                                kwr_reducing **out, kwr_error *err);
 KWR_API KWR_CHECK kwr_status kwr_reducing_set_namespace(kwr_reducing *reducing, kwr_slice name);
-/* Adds `value`; `result`, when not NULL, borrows what is stored now. */
+/* Adds `value`; `result`, when not NULL, borrows what is stored now. `value` may be borrowed from
+ * this handle only with the built-in functions. */
 KWR_API KWR_CHECK kwr_status kwr_reducing_add(kwr_reducing *reducing, kwr_slice value,
                                               kwr_slice *result);
 KWR_API KWR_CHECK kwr_status kwr_reducing_get(kwr_reducing *reducing, kwr_slice *out);

@@ -8,6 +8,10 @@
 
 const conf_engine conf_engines[] = {
     { .name = "model", .ops = &model_engine_ops, .hash_mask = UINT64_MAX },
+    { .name = "memory", .registered = "memory", .hash_mask = UINT64_MAX },
+    /* Many entries of one hash, all below one bit of the directory. */
+    { .name = "memory, 3 hash bits", .registered = "memory", .hash_mask = 7 },
+    { .name = "memory, one hash", .registered = "memory", .hash_mask = 0 },
 };
 const size_t conf_engine_count = sizeof conf_engines / sizeof conf_engines[0];
 
