@@ -23,7 +23,7 @@ BELOW = {
 }
 # A foreign header and the only places that may name it.
 ONLY = {
-    "xxhash.h": ["base/", "tests/", "bench/"],
+    "xxhash.h": ["base/", "examples/", "tests/", "bench/"],
     "lz4.h": ["base/", "tests/", "bench/"],
     "lz4hc.h": ["base/", "tests/", "bench/"],
     "lz4frame.h": ["base/", "tests/", "bench/"],
