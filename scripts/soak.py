@@ -191,8 +191,8 @@ class Soak:
                   "--job", "soak",
                   "--parallelism", str(self.random.randint(1, 4)),
                   "--max-parallelism", str(self.random.choice([4, 128, 1000]))]
-        if "--inline-limit" in self.known:
-            fixed += ["--inline-limit", str(self.random.choice([0, 0, 4096, 262144]))]
+        if "--inline-bytes" in self.known:
+            fixed += ["--inline-bytes", str(self.random.choice([0, 0, 4096, 262144]))]
         if self.options.backend:
             fixed += ["--backend", self.options.backend]
         seconds = self.random.uniform(1.0, 4.0)
