@@ -237,7 +237,7 @@ static kwr_status add_custom(kwr_reducing *reducing, kwr_slice value, kwr_slice 
     KWR_TRY(found);
     kwr_slice store = value;
     if (found == KWR_OK) {
-        size_t size;
+        size_t size = 0;
         KWR_TRY(fold(reducing, current, value, &size));
         store = (kwr_slice){ reducing->result.data, size };
     }
