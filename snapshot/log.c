@@ -83,17 +83,10 @@ kwr_status kwr_log_append(kwr_log *log, const kwr_slot *slot) {
     return KWR_OK;
 }
 
-typedef struct bounds {
-    uint64_t low, high, count;
-} bounds;
-
+/* The highest slot a listing names, 0 for none. */
 static kwr_status note_slot(void *ctx, const char *name) {
-    bounds *b = ctx;
-    uint64_t number = 0;
-    if (!kwr_slot_name_parse(name, &number)) return KWR_OK;
-    if (b->count == 0 || number < b->low) b->low = number;
-    if (b->count == 0 || number > b->high) b->high = number;
-    b->count++;
+    uint64_t *high = ctx, number = 0;
+    if (kwr_slot_name_parse(name, &number) && number > *high) *high = number;
     return KWR_OK;
 }
 
@@ -106,6 +99,7 @@ static const char *chain_fault(const kwr_job_dirs *dirs, const kwr_slot *before,
         return "it belongs to another job (the uid differs from the slot before it)";
     if (!kwr_digest_equal(&before->digest, &slot->previous))
         return "it does not continue the slot before it (digest)";
+    if (slot->floor < before->floor) return "its floor is below that of the slot before it";
     if (slot->kind == KWR_SLOT_FENCE) {
         if (slot->generation <= before->generation) return "its generation is not a new one";
         if (slot->highest != before->highest) return "its highest checkpoint id is wrong";
@@ -117,9 +111,9 @@ static const char *chain_fault(const kwr_job_dirs *dirs, const kwr_slot *before,
     return NULL;
 }
 
-/* KWR_ERR_MISSING: there is no such slot (now). */
-static kwr_status read_slot(const kwr_job_dirs *dirs, const kwr_limits *limits, uint64_t number,
-                            kwr_log *log, kwr_error *err) {
+/* A slot by itself. KWR_ERR_MISSING: there is no such slot (now). */
+static kwr_status read_alone(const kwr_job_dirs *dirs, const kwr_limits *limits, uint64_t number,
+                             kwr_slot *out, kwr_error *err) {
     char name[KWR_FILE_NAME_MAX], path[KWR_STORAGE_PATH_MAX];
     kwr_slot_name(number, name);
     kwr_storage_path(dirs->storage, dirs->log, name, path);
@@ -134,45 +128,79 @@ static kwr_status read_slot(const kwr_job_dirs *dirs, const kwr_limits *limits, 
     if (slot.number != number)
         return KWR_FAIL(err, KWR_ERR_CORRUPT, 0, "'%s' is damaged: it holds slot %llu", path,
                         (unsigned long long)slot.number);
+    *out = slot;
+    return KWR_OK;
+}
+
+/* The next slot of the log, checked against the one before it. */
+static kwr_status read_slot(const kwr_job_dirs *dirs, const kwr_limits *limits, uint64_t number,
+                            kwr_log *log, kwr_error *err) {
+    kwr_slot slot;
+    KWR_TRY(read_alone(dirs, limits, number, &slot, err));
     const kwr_slot *before = log->count == 0 ? NULL : &log->slots[log->count - 1];
     const char *fault = chain_fault(dirs, before, &slot);
-    if (fault != NULL) return KWR_FAIL(err, KWR_ERR_CORRUPT, 0, "'%s': %s", path, fault);
-    status = kwr_log_append(log, &slot);
+    if (fault != NULL) {
+        char name[KWR_FILE_NAME_MAX], path[KWR_STORAGE_PATH_MAX];
+        kwr_slot_name(number, name);
+        kwr_storage_path(dirs->storage, dirs->log, name, path);
+        return KWR_FAIL(err, KWR_ERR_CORRUPT, 0, "'%s': %s", path, fault);
+    }
+    const kwr_status status = kwr_log_append(log, &slot);
     if (status < KWR_OK) return KWR_FAIL(err, status, 0, "no memory for the commit log");
     return KWR_OK;
 }
 
-/* One pass; *vanished: a slot below another one could not be found. */
+static kwr_status too_many(const kwr_job_dirs *dirs, const kwr_limits *limits, uint64_t floor,
+                           uint64_t high, kwr_error *err) {
+    return KWR_FAIL(err, KWR_ERR_CORRUPT, 0,
+                    "the commit log of job '%s' has slots from %016llx to %016llx, more than the "
+                    "limit of %u (slots_max)",
+                    dirs->job, (unsigned long long)floor, (unsigned long long)high,
+                    limits->slots_max);
+}
+
+/* What the highest slot says is not part of the log any more. */
+static void drop_below_floor(kwr_log *log) {
+    const uint64_t floor = kwr_log_floor(log);
+    size_t gone = 0;
+    while (gone < log->count && log->slots[gone].number < floor)
+        gone++;
+    if (gone == 0) return;
+    log->count -= gone;
+    memmove(log->slots, log->slots + gone, log->count * sizeof *log->slots);
+}
+
+/* One pass; *vanished: a slot that must be there could not be found. */
 static kwr_status read_once(const kwr_job_dirs *dirs, const kwr_limits *limits, kwr_log *log,
                             bool *vanished, kwr_error *err) {
-    bounds b = { 0 };
+    uint64_t high = 0, number = 1;
     kwr_storage *storage = dirs->storage;
     *vanished = false;
-    KWR_TRY(storage->ops->list(storage, dirs->log, "", note_slot, &b, err));
-    if (b.count > 0 && (b.count > limits->slots_max || b.high - b.low >= limits->slots_max)) {
-        char path[KWR_STORAGE_PATH_MAX];
-        kwr_storage_path(storage, dirs->log, NULL, path);
-        return KWR_FAIL(err, KWR_ERR_CORRUPT, 0,
-                        "'%s' has slots from %llx to %llx, more than the limit of %u (slots_max)",
-                        path, (unsigned long long)b.low, (unsigned long long)b.high,
-                        limits->slots_max);
+    KWR_TRY(storage->ops->list(storage, dirs->log, "", note_slot, &high, err));
+    if (high > 0) {
+        kwr_slot top;
+        const kwr_status status = read_alone(dirs, limits, high, &top, err);
+        *vanished = status == KWR_ERR_MISSING;
+        KWR_TRY(status);
+        number = top.floor;
+        if (high - number >= limits->slots_max) return too_many(dirs, limits, number, high, err);
     }
-    uint64_t number = b.count == 0 ? 1 : b.low;
     for (; number != 0 && log->count < limits->slots_max; number++) {
         const kwr_status status = read_slot(dirs, limits, number, log, err);
-        if (status == KWR_ERR_MISSING && number > b.high) return KWR_OK;
+        if (status == KWR_ERR_MISSING && number > high) {
+            drop_below_floor(log);
+            return KWR_OK;
+        }
         if (status == KWR_ERR_MISSING) {
             *vanished = true;
             return KWR_FAIL(err, KWR_ERR_CORRUPT, 0,
                             "the commit log of job '%s' has a hole: slot %016llx is missing, but "
                             "slot %016llx is there",
-                            dirs->job, (unsigned long long)number, (unsigned long long)b.high);
+                            dirs->job, (unsigned long long)number, (unsigned long long)high);
         }
         KWR_TRY(status);
     }
-    return KWR_FAIL(err, KWR_ERR_CORRUPT, 0,
-                    "the commit log of job '%s' has more than the limit of %u slots (slots_max)",
-                    dirs->job, limits->slots_max);
+    return too_many(dirs, limits, log->slots[0].number, number, err);
 }
 
 kwr_status kwr_log_read(const kwr_job_dirs *dirs, const kwr_limits *limits, kwr_log *out,
@@ -245,6 +273,24 @@ uint64_t kwr_log_highest(const kwr_log *log) {
 
 /* ---- publishing ---- */
 
+uint64_t kwr_log_floor(const kwr_log *log) {
+    return log->count == 0 ? 1 : log->slots[log->count - 1].floor;
+}
+
+void kwr_log_continue(const kwr_log *log, kwr_slot *slot) {
+    slot->number = slot->floor = 1;
+    slot->has_previous = log->count > 0;
+    if (log->count == 0) return;
+    const kwr_slot *last = &log->slots[log->count - 1];
+    slot->number = last->number + 1;
+    slot->floor = last->floor;
+    slot->previous = last->digest;
+    slot->generation = last->generation;
+    slot->highest = last->highest;
+    memcpy(slot->job, last->job, sizeof slot->job);
+    memcpy(slot->job_uid, last->job_uid, sizeof slot->job_uid);
+}
+
 kwr_status kwr_log_publish(const kwr_job_dirs *dirs, kwr_slot *slot, kwr_error *err) {
     if (dirs->log == NULL)
         return KWR_FAIL(err, KWR_ERR_MISUSE, 0, "the log of job '%s' was opened for reading only",
@@ -261,13 +307,19 @@ kwr_status kwr_log_publish(const kwr_job_dirs *dirs, kwr_slot *slot, kwr_error *
 
 kwr_status kwr_log_probe(const kwr_job_dirs *dirs, uint64_t number, kwr_error *err) {
     if (dirs->log == NULL) return KWR_NOT_FOUND;
+    /* By name first: a listing may lag behind. But the name may be free again, when a successor
+     * has gone on for long and removed its first slots. */
     char name[KWR_FILE_NAME_MAX];
     kwr_slot_name(number, name);
     kwr_storage_reader *reader = NULL;
     const kwr_status status =
         dirs->storage->ops->open(dirs->storage, dirs->log, name, &reader, NULL, err);
-    if (status == KWR_ERR_MISSING) return KWR_NOT_FOUND;
-    KWR_TRY(status);
-    dirs->storage->ops->close_reader(dirs->storage, reader);
-    return KWR_OK;
+    if (status == KWR_OK) {
+        dirs->storage->ops->close_reader(dirs->storage, reader);
+        return KWR_OK;
+    }
+    if (status != KWR_ERR_MISSING) return status;
+    uint64_t high = 0;
+    KWR_TRY(dirs->storage->ops->list(dirs->storage, dirs->log, "", note_slot, &high, err));
+    return high >= number ? KWR_OK : KWR_NOT_FOUND;
 }

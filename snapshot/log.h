@@ -26,6 +26,7 @@ enum { KWR_JOB_NAME_MAX = 100 };
 
 typedef struct kwr_slot {
     uint64_t number; /* from 1 */
+    uint64_t floor;  /* the log starts here: slots below are not part of it any more */
     kwr_slot_kind kind;
     char job[KWR_JOB_NAME_MAX + 1];
     uint8_t job_uid[16];
@@ -63,7 +64,8 @@ kwr_status kwr_job_dirs_open(const kwr_env *env, kwr_storage *storage, const cha
                              kwr_job_dirs *out, kwr_error *err);
 void kwr_job_dirs_close(kwr_job_dirs *dirs);
 
-/* Slots in ascending order, contiguous; anything else is KWR_ERR_CORRUPT naming the slot. */
+/* Slots in ascending order, contiguous from the floor of the highest to the highest; anything else
+ * is KWR_ERR_CORRUPT naming the slot. */
 typedef struct kwr_log {
     const kwr_env *env;
     kwr_slot *slots;
@@ -71,8 +73,12 @@ typedef struct kwr_log {
     size_t capacity;
 } kwr_log;
 
-/* Lists, probes upward by exact name beyond the listing, reads and verifies every slot: its digest,
- * number, job, uid and the chain. An absent directory is an empty log. */
+/*
+ * Finds the highest slot by listing and by probing upward by exact name, then reads and verifies
+ * every slot from its floor on: digest, number, job, uid and the chain. What lies below the floor
+ * is ignored: left behind by a removal, or published there by an attempt that was fenced long ago,
+ * when the removal had freed the name it was going to take. An absent directory is an empty log.
+ */
 kwr_status kwr_log_read(const kwr_job_dirs *dirs, const kwr_limits *limits, kwr_log *out,
                         kwr_error *err);
 void kwr_log_free(kwr_log *log);
@@ -95,8 +101,13 @@ uint64_t kwr_log_highest(const kwr_log *log); /* highest id published, 0: none *
  * only when the name is durable); else it is certainly not published.
  */
 kwr_status kwr_log_publish(const kwr_job_dirs *dirs, kwr_slot *slot, kwr_error *err);
-/* Whether a slot of that number exists: KWR_OK or KWR_NOT_FOUND. */
+/* Whether a slot of that number or a higher one exists: KWR_OK or KWR_NOT_FOUND. */
 kwr_status kwr_log_probe(const kwr_job_dirs *dirs, uint64_t number, kwr_error *err);
+/* Where the log starts: the floor of its highest slot, 1 when it is empty. */
+uint64_t kwr_log_floor(const kwr_log *log);
+/* Makes `slot` the one after the highest: number, floor, job, uid, generation, highest and chain.
+ * For an empty log number and floor 1, the rest is the caller's. */
+void kwr_log_continue(const kwr_log *log, kwr_slot *slot);
 /* Appends a copy of `slot` to the log in memory. */
 kwr_status kwr_log_append(kwr_log *log, const kwr_slot *slot);
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Retention. For every shared file the last slot that uses it is kept: it goes when that slot is
- * gone, and never while a checkpoint of the log has not been looked at. Slots are removed one by
- * one from the front, each durably before the next, so that the log never gets a hole; only then
- * what they referred to.
+ * gone, and never while a checkpoint of the log has not been looked at. What is gone is said by the
+ * floor of the log's highest slot, durable before anything is removed. Slots go one by one from the
+ * front, each durably before the next; only then what they referred to.
  */
 #include "snapshot/retention.h"
 
@@ -28,7 +28,6 @@ typedef struct doomed {
 struct kwr_retention {
     const kwr_env *env;
     kwr_limits limits;
-    uint32_t retain;
     bool log_unsynced;  /* a slot was removed, but not durably as far as known */
     shared_file *files; /* sorted by name */
     size_t file_count;
@@ -41,15 +40,13 @@ struct kwr_retention {
     size_t doomed_capacity;
 };
 
-kwr_status kwr_retention_new(const kwr_env *env, uint32_t retain, const kwr_limits *limits,
-                             kwr_retention **out) {
+kwr_status kwr_retention_new(const kwr_env *env, const kwr_limits *limits, kwr_retention **out) {
     kwr_limits complete;
     KWR_TRY(kwr_limits_complete(limits, &complete, NULL));
     kwr_retention *made = kwr_calloc(env, sizeof *made);
     if (made == NULL) return KWR_ERR_NOMEM;
     made->env = env;
     made->limits = complete;
-    made->retain = retain == 0 ? 1 : retain;
     *out = made;
     return KWR_OK;
 }
@@ -154,12 +151,12 @@ static bool learn(kwr_retention *r, const kwr_job_dirs *dirs, const kwr_log *log
 
 /* ---- removing ---- */
 
-/* The first slot that stays: of the oldest checkpoint among the newest `retain` of the history. */
-static uint64_t first_kept(const kwr_retention *r, const kwr_log *log) {
+uint64_t kwr_retention_floor(uint32_t retain, const kwr_log *log) {
     const kwr_slot *slot = kwr_log_newest(log, NULL);
-    for (uint32_t i = 1; slot != NULL && i < r->retain; i++)
+    if (retain <= 1) return log->count == 0 ? 1 : log->slots[log->count - 1].number + 1;
+    for (uint32_t i = 2; slot != NULL && i < retain; i++)
         slot = kwr_log_older(log, slot);
-    return slot == NULL ? 0 : slot->number;
+    return slot == NULL ? kwr_log_floor(log) : slot->number;
 }
 
 static kwr_status sync_log(kwr_retention *r, const kwr_job_dirs *dirs, kwr_error *err) {
@@ -240,7 +237,7 @@ void kwr_retention_apply(kwr_retention *retention, const kwr_job_dirs *dirs, kwr
     if (log->count == 0 || dirs->log == NULL) return;
     /* Before anything goes: the files of what goes, and of what stays. */
     const bool all_known = learn(r, dirs, log);
-    const uint64_t keep = first_kept(r, log);
+    const uint64_t keep = kwr_log_floor(log);
     kwr_error err = { 0 };
     kwr_status status = sync_log(r, dirs, &err);
     while (status >= KWR_OK && log->count > 1 && log->slots[0].number < keep)
@@ -301,9 +298,16 @@ static kwr_status sweep_shared(void *ctx, const char *name) {
     return KWR_OK;
 }
 
-/* Temporary files of slots that are decided: whoever still writes one can only lose. */
+/* Slots below the floor, and temporary files of slots that are decided: whoever still writes one
+ * can only lose. */
 static kwr_status sweep_log(void *ctx, const char *name) {
     sweep *s = ctx;
+    uint64_t below = 0;
+    if (kwr_slot_name_parse(name, &below) && below < kwr_log_floor(s->log)) {
+        kwr_error err = { 0 };
+        note(s, s->dirs->storage->ops->remove(s->dirs->storage, s->dirs->log, name, &err), &err);
+        return KWR_OK;
+    }
     if (strlen(name) != 5 + 16 + 1 + 16) return KWR_OK;
     char slot[17];
     uint64_t number = 0;
@@ -345,7 +349,7 @@ void kwr_retention_sweep(kwr_retention *retention, const kwr_job_dirs *dirs, con
                          uint64_t generation) {
     sweep s = { .retention = retention, .dirs = dirs, .log = log, .generation = generation };
     const bool all_known = learn(retention, dirs, log);
-    sweep_dir(&s, dirs->log, ".tmp-", sweep_log);
+    sweep_dir(&s, dirs->log, "", sweep_log);
     sweep_dir(&s, dirs->root, "chk-", sweep_directory);
     if (all_known) sweep_dir(&s, dirs->shared, "", sweep_shared);
     if (s.removed > 0)

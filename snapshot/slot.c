@@ -35,6 +35,8 @@ static void write_line(kwr_buffer *out, const kwr_slot *slot) {
     const bool fence = slot->kind == KWR_SLOT_FENCE;
     kwr_json_text(out, SLOT_START SLOT_VERSION ",\"slot\":");
     kwr_json_u64(out, slot->number);
+    kwr_json_text(out, ",\"floor\":");
+    kwr_json_u64(out, slot->floor);
     kwr_buffer_printf(out, ",\"kind\":\"%s\",\"job\":\"%s\",\"job_uid\":",
                       fence ? "fence" : "checkpoint", slot->job);
     kwr_json_hex(out, slot->job_uid, sizeof slot->job_uid);
@@ -69,6 +71,8 @@ static void write_line(kwr_buffer *out, const kwr_slot *slot) {
 /* NULL, or what no slot can say. */
 static const char *slot_fault(const kwr_slot *slot) {
     if (slot->number == 0) return "slot numbers start at 1";
+    if (slot->floor == 0 || slot->floor > slot->number)
+        return "the floor of a slot is one from 1 to its own number";
     if (slot->kind != KWR_SLOT_FENCE && slot->kind != KWR_SLOT_CHECKPOINT)
         return "the kind is neither fence nor checkpoint";
     if (!kwr_name_ok(slot->job, KWR_JOB_NAME_MAX, false)) return "the job name is not a name";
@@ -211,6 +215,8 @@ static void scan_base(scan *s, kwr_slot *slot) {
 static void scan_line(scan *s, kwr_slot *slot) {
     scan_need(s, SLOT_START SLOT_VERSION ",\"slot\":");
     slot->number = scan_u64(s);
+    scan_need(s, ",\"floor\":");
+    slot->floor = scan_u64(s);
     scan_need(s, ",\"kind\":\"");
     slot->kind = scan_take(s, "fence") ? KWR_SLOT_FENCE : KWR_SLOT_CHECKPOINT;
     if (slot->kind == KWR_SLOT_CHECKPOINT) scan_need(s, "checkpoint");

@@ -77,20 +77,11 @@ void spill(const char *path, const void *data, size_t size) {
 bool file_exists(const char *path) { return access(path, F_OK) == 0; }
 
 static void continue_log(const kwr_log *log, kwr_slot *slot) {
-    const kwr_slot *last = log->count == 0 ? NULL : &log->slots[log->count - 1];
-    slot->number = last == NULL ? 1 : last->number + 1;
-    slot->has_previous = last != NULL;
+    kwr_log_continue(log, slot);
     slot->time_ms = 1700000000000;
-    if (last == NULL) {
-        memset(slot->job_uid, 7, sizeof slot->job_uid);
-        slot->generation = 1;
-        return;
-    }
-    memcpy(slot->job, last->job, sizeof slot->job);
-    memcpy(slot->job_uid, last->job_uid, sizeof slot->job_uid);
-    slot->previous = last->digest;
-    slot->generation = last->generation;
-    slot->highest = last->highest;
+    if (log->count > 0) return;
+    memset(slot->job_uid, 7, sizeof slot->job_uid);
+    slot->generation = 1;
 }
 
 kwr_slot next_fence(const kwr_log *log, const char *job) {

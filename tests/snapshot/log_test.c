@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "snapshot/slot.h"
+#include "snapshot/retention.h"
 #include "tests/snapshot/fixture.h"
 
 static void slot_path(const fixture *f, uint64_t number, char out[512]) {
@@ -189,9 +190,13 @@ KWR_TEST(commit_log, holes_swaps_and_foreign_names) {
     spill(path, other_bytes, other_size); /* slot 2 under the name of slot 3 */
     KWR_EXPECT_ERR(KWR_ERR_CORRUPT, read_again(&dirs, &err), err);
     spill(path, bytes, size);
-    /* The front may be gone; names of others do not count. */
+    /* The front may not be gone: no slot says so. Names of others do not count. */
     slot_path(&f, 1, other);
+    char *first = slurp(other, &other_size);
     remove(other);
+    KWR_EXPECT_ERR(KWR_ERR_CORRUPT, read_again(&dirs, &err), err);
+    spill(other, first, other_size);
+    free(first);
     snprintf(other, sizeof other, "%s/job/log/README", f.root);
     spill(other, "x", 1);
     snprintf(other, sizeof other, "%s/job/log/.tmp-0000000000000006-0123456789abcdef", f.root);
@@ -202,6 +207,48 @@ KWR_TEST(commit_log, holes_swaps_and_foreign_names) {
     KWR_EXPECT_ERR(KWR_ERR_CORRUPT, read_again(&dirs, &err), err);
     free(bytes);
     free(other_bytes);
+    kwr_log_free(&log);
+    kwr_job_dirs_close(&dirs);
+    fixture_close(&f);
+}
+
+/*
+ * A fenced attempt wakes up when its successor has removed the first slots, so that the name it is
+ * going to take is free again: it takes it, finds out, and nobody else ever sees it.
+ */
+KWR_TEST(commit_log, what_lies_below_the_floor_is_not_part_of_it) {
+    fixture f;
+    fixture_open(&f, KIND_MEMORY);
+    kwr_error err = { 0 };
+    kwr_job_dirs dirs = { 0 };
+    KWR_MUST(kwr_job_dirs_open(f.env, f.storage, "job", true, &dirs, NULL));
+    kwr_log log = { .env = f.env }, seen = { 0 };
+    publish(&dirs, &log, next_fence(&log, "job"));
+    kwr_slot zombie = next_checkpoint(&log, 1);
+    publish(&dirs, &log, next_fence(&log, "job"));
+    kwr_slot slot = next_checkpoint(&log, 1);
+    slot.floor = kwr_retention_floor(1, &log);
+    cr_assert(slot.floor == 3);
+    publish(&dirs, &log, slot);
+    KWR_MUST_ERR(kwr_log_read(&dirs, NULL, &seen, &err), err);
+    cr_assert(seen.count == 1 && seen.slots[0].number == 3, "%zu slots", seen.count);
+    kwr_log_free(&seen);
+
+    char name[KWR_FILE_NAME_MAX];
+    kwr_slot_name(2, name);
+    KWR_MUST(f.storage->ops->remove(f.storage, dirs.log, name, NULL));
+    KWR_MUST_ERR(kwr_log_publish(&dirs, &zombie, &err), err);
+    KWR_EXPECT(KWR_OK, kwr_log_probe(&dirs, 3, &err));
+    KWR_MUST_ERR(kwr_log_read(&dirs, NULL, &seen, &err), err);
+    cr_assert(seen.count == 1 && seen.slots[0].number == 3, "%zu slots", seen.count);
+    cr_assert(kwr_log_newest(&seen, NULL)->generation == 2);
+    kwr_log_free(&seen);
+
+    /* A floor never falls again. */
+    kwr_slot low = next_fence(&log, "job");
+    low.floor = 2;
+    publish(&dirs, &log, low);
+    KWR_EXPECT_ERR(KWR_ERR_CORRUPT, kwr_log_read(&dirs, NULL, &seen, &err), err);
     kwr_log_free(&log);
     kwr_job_dirs_close(&dirs);
     fixture_close(&f);
