@@ -213,6 +213,7 @@ static kwr_status complete(mini_job *job, const kwr_slice *handle, uint32_t roun
     const uint64_t generation = job->log.slots[job->log.count - 1].generation;
     KWR_TRY(mini_manifest_make(m, job->env, handle, 1, round, generation, err));
     kwr_slot slot = next_checkpoint(&job->log, round);
+    if (job->retain > 0) slot.floor = kwr_retention_floor(job->retain, &job->log);
     kwr_status status = kwr_checkpoint_write(
         &job->dirs, &m->manifest, (kwr_slice){ m->inline_bytes, m->inline_size }, &slot, NULL, err);
     if (status >= KWR_OK) {

@@ -19,7 +19,8 @@ typedef struct mini_job {
     kwr_storage *storage;
     kwr_job_dirs dirs;
     kwr_log log;
-    kwr_retention *retention; /* may be NULL */
+    uint32_t retain;          /* 0: everything */
+    kwr_retention *retention; /* may be NULL: nothing is removed */
     uint64_t sequence;
     size_t inline_bytes;
     uint32_t threads;
