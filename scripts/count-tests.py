@@ -45,6 +45,8 @@ def main():
             tests = [json.loads(line) for line in lines]
     except FileNotFoundError:
         tests = []
+    if not tests:
+        print("---- no test ran")
     for test in tests:
         p, f, why = count(test)
         passed += p
