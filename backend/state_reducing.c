@@ -184,8 +184,8 @@ static kwr_status add_number(kwr_reducing *reducing, kwr_slice value, kwr_slice 
     const size_t size = state->fixed_size;
     uint8_t from[8]; /* the caller's bytes may be those that are about to change */
     memcpy(from, value.data, size);
-    void *into;
-    size_t old_size;
+    void *into = NULL;
+    size_t old_size = 0;
     KWR_TRY(lend(state, size, &into, &old_size));
     if (old_size == KWR_ABSENT) {
         memcpy(into, from, size);
@@ -232,7 +232,7 @@ static kwr_status fold(kwr_reducing *reducing, kwr_slice current, kwr_slice valu
 
 static kwr_status add_custom(kwr_reducing *reducing, kwr_slice value, kwr_slice *result) {
     kwr_state *state = &reducing->state;
-    kwr_slice current;
+    kwr_slice current = { 0 };
     const kwr_status found = kwr_state_get(state, &current);
     KWR_TRY(found);
     kwr_slice store = value;
@@ -241,8 +241,8 @@ static kwr_status add_custom(kwr_reducing *reducing, kwr_slice value, kwr_slice 
         KWR_TRY(fold(reducing, current, value, &size));
         store = (kwr_slice){ reducing->result.data, size };
     }
-    void *into;
-    size_t old_size;
+    void *into = NULL;
+    size_t old_size = 0;
     KWR_TRY(lend(state, store.size, &into, &old_size));
     if (store.size > 0) memcpy(into, store.data, store.size);
     if (result != NULL) *result = (kwr_slice){ into, store.size };

@@ -336,7 +336,8 @@ static chunk *chunk_with_room(memory_storage *self, node *file) {
     if (last != NULL && last->used < last->capacity) return last;
     void *items = file->chunks;
     if (!kwr_grow_array(self->env, &items, &file->chunk_capacity, file->chunk_count + 1,
-                        sizeof(chunk)))
+                        sizeof(chunk)) ||
+        items == NULL)
         return NULL;
     file->chunks = items;
     last = file->chunk_count == 0 ? NULL : &file->chunks[file->chunk_count - 1];

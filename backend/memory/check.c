@@ -128,7 +128,8 @@ static kwr_status check_state(audit *a, kwr_word word) {
     if (kwr_word_kind_of(word) == KWR_WORD_EMPTY)
         return e->states[a->state] == NULL ? KWR_OK : BROKEN(a, 1, "a state without a node");
     const kwr_node *top = kwr_word_address(word);
-    if (e->states[a->state] != top) return BROKEN(a, 1, "a state's node is not the present one");
+    if (top == NULL || e->states[a->state] != top)
+        return BROKEN(a, 1, "a state's node is not the present one");
     const uint64_t entries = a->entries, bytes = a->entry_bytes;
     add_block(a, &top->block);
     if (e->two_level)
