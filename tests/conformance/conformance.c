@@ -8,7 +8,7 @@
 
 const conf_engine conf_engines[] = {
     { .name = "model", .ops = &model_engine_ops, .hash_mask = UINT64_MAX },
-    { .name = "memory", .registered = "memory", .hash_mask = UINT64_MAX },
+    { .name = "memory", .registered = "memory", .hash_mask = UINT64_MAX, .restores = true },
     /* Many entries of one hash, all below one bit of the directory. */
     { .name = "memory, 3 hash bits", .registered = "memory", .hash_mask = 7 },
     { .name = "memory, one hash", .registered = "memory", .hash_mask = 0 },
@@ -46,8 +46,9 @@ void conf_fail_alloc(conf *c, int64_t allowed) { atomic_store(&c->allocs_left, a
 
 /* ---- running ---- */
 
-void conf_run(void (*body)(conf *c)) {
+void conf_run(void (*body)(conf *c), bool only_restoring) {
     for (size_t i = 0; i < conf_engine_count; i++) {
+        if (only_restoring && !conf_engines[i].restores) continue;
         conf c = { .engine = &conf_engines[i] };
         atomic_init(&c.allocs_left, -1);
         kwr_error err;
@@ -128,6 +129,28 @@ kwr_reducing *conf_reducing(conf *c, const char *name, kwr_type_kind kind, kwr_r
     kwr_error err;
     KWR_MUST_ERR(kwr_reducing_open(c->backend, &descriptor, &reducing, &err), err);
     return reducing;
+}
+
+kwr_status conf_restore(conf *c, kwr_view *view, const kwr_backend_options *restored,
+                        kwr_backend **out, kwr_error *err) {
+    const kwr_backend_options same = conf_options(c);
+    kwr_storage *storage;
+    KWR_MUST_ERR(kwr_storage_memory_open(c->env, 0, &storage, err), *err);
+    const kwr_snapshot_target target = { .struct_size = sizeof target,
+                                         .env = c->env,
+                                         .storage = storage,
+                                         .job = "conformance",
+                                         .operator_id = "op",
+                                         .generation = 1,
+                                         .checkpoint = 1 };
+    kwr_snapshot_result result;
+    KWR_MUST_ERR(kwr_snapshot_write(view, &target, NULL, &result, err), *err);
+    const kwr_slice handle = { result.handle.data, result.handle.size };
+    const kwr_status status = kwr_snapshot_restore(restored == NULL ? &same : restored, storage,
+                                                   "conformance", &handle, 1, out, err);
+    kwr_bytes_free(&result.handle);
+    kwr_storage_close(storage);
+    return status;
 }
 
 /* ---- short forms ---- */

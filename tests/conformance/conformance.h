@@ -18,6 +18,7 @@ typedef struct conf_engine {
     const kwr_engine_ops *ops; /* NULL: the one the registry has as `registered` */
     const char *registered;
     uint64_t hash_mask; /* fewer bits: entries collide */
+    bool restores;      /* has native snapshots, and kwr_snapshot_restore() can name it */
 } conf_engine;
 
 extern const conf_engine conf_engines[];
@@ -42,6 +43,13 @@ kwr_status conf_open_with(conf *c, const kwr_backend_options *options, kwr_backe
 kwr_backend *conf_open(conf *c);
 /* Allocations fail after `allowed` more; < 0: never again. */
 void conf_fail_alloc(conf *c, int64_t allowed);
+
+/*
+ * Writes a view to storage in memory and gives the backend restored from it; `restored` options
+ * NULL: those of conf_options(). For engines that restore.
+ */
+kwr_status conf_restore(conf *c, kwr_view *view, const kwr_backend_options *restored,
+                        kwr_backend **out, kwr_error *err);
 
 kwr_value *conf_value(conf *c, const char *name, kwr_type_kind kind);
 kwr_reducing *conf_reducing(conf *c, const char *name, kwr_type_kind kind, kwr_reduce_kind reduce);
@@ -74,10 +82,15 @@ void conf_expect(const conf *c, kwr_status want, kwr_status got, const char *wha
     conf_check(c, conf_text_has(c, words), "error text has " words, __FILE__, __LINE__)
 bool conf_text_has(const conf *c, const char *words);
 
-void conf_run(void (*body)(conf *c));
-#define CONF_TEST(suite, name, ...)                                         \
-    static void suite##_##name##_on(conf *c);                               \
-    KWR_TEST(suite, name, ##__VA_ARGS__) { conf_run(suite##_##name##_on); } \
+void conf_run(void (*body)(conf *c), bool only_restoring);
+/* Like CONF_TEST, for engines that restore. */
+#define CONF_RESTORE_TEST(suite, name, ...)                                       \
+    static void suite##_##name##_on(conf *c);                                     \
+    KWR_TEST(suite, name, ##__VA_ARGS__) { conf_run(suite##_##name##_on, true); } \
+    static void suite##_##name##_on(conf *c)
+#define CONF_TEST(suite, name, ...)                                                \
+    static void suite##_##name##_on(conf *c);                                      \
+    KWR_TEST(suite, name, ##__VA_ARGS__) { conf_run(suite##_##name##_on, false); } \
     static void suite##_##name##_on(conf *c)
 
 #endif /* KWR_TESTS_CONFORMANCE_H */

@@ -299,5 +299,12 @@ CONF_TEST(open, restored_states_are_checked) {
     EXPECT(KWR_ERR_CORRUPT, kwr_backend_open_engine(&o, &choice, gap, 1, &backend, &err));
     const kwr_state_info unnamed[] = { { .id = 0, .kind = KWR_STATE_VALUE } };
     EXPECT(KWR_ERR_CORRUPT, kwr_backend_open_engine(&o, &choice, unnamed, 1, &backend, &err));
+    kwr_backend_options few = o;
+    few.limits = (kwr_limits)KWR_LIMITS_INIT;
+    few.limits.states_max = 1;
+    const kwr_state_info two[] = { { .id = 0, .kind = KWR_STATE_VALUE, .name = "a" },
+                                   { .id = 1, .kind = KWR_STATE_VALUE, .name = "b" } };
+    EXPECT(KWR_ERR_RANGE, kwr_backend_open_engine(&few, &choice, two, 2, &backend, &err));
+    CHECK(strstr(err.text, "the snapshot has 2 states, limits.states_max is 1") != NULL);
     CHECK(backend == NULL);
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Random programs: two states, a few hundred keys, a few namespaces, batches, freezes, releases and
- * idle upkeep in any order, every result compared with a table that is plainly right. A failure
- * prints the seed; KWR_PROGRAM_SEED=n runs that program alone, KWR_PROGRAM_STEPS=n makes it longer.
+ * Random programs: two states, a few hundred keys, a few namespaces, batches, freezes, releases,
+ * restarts from a snapshot and idle upkeep in any order, every result compared with a table that is
+ * plainly right. A failure prints the seed; KWR_PROGRAM_SEED=n runs that program alone,
+ * KWR_PROGRAM_STEPS=n makes it longer.
  */
 #include "tests/conformance/conformance.h"
 
@@ -27,6 +28,7 @@ typedef struct program {
     uint64_t seed;
     uint64_t state; /* of the generator */
     unsigned step;
+    uint32_t max_parallelism;
     kwr_value *value;
     kwr_reducing *sum;
     kwr_key_batch *batch;
@@ -277,6 +279,37 @@ static void step_freeze(program *p) {
     *p->frozen[i] = p->now;
 }
 
+/* ---- restarts: what a snapshot holds becomes the backend, views of the old one live on ---- */
+
+static kwr_backend_options program_options(program *p) {
+    kwr_backend_options options = conf_options(p->c);
+    options.seed = p->seed * 77;
+    options.max_parallelism = p->max_parallelism;
+    return options;
+}
+
+static void open_handles(program *p) {
+    p->value = conf_value(p->c, "value", KWR_TYPE_BYTES);
+    p->sum = conf_reducing(p->c, "sum", KWR_TYPE_I64, KWR_REDUCE_SUM);
+    REQUIRE(kwr_key_batch_new(p->c->backend, BATCH, &p->batch) == KWR_OK);
+    p->batch_count = 0;
+    p->has_key = false;
+    p->name = 0;
+}
+
+static void step_restart(program *p) {
+    kwr_view *view;
+    REQUIRE(kwr_backend_freeze(p->c->backend, &view) == KWR_OK);
+    const kwr_backend_options options = program_options(p);
+    kwr_backend *restored = NULL;
+    kwr_error err;
+    KWR_MUST_ERR(conf_restore(p->c, view, &options, &restored, &err), err);
+    kwr_view_release(view);
+    kwr_backend_close(p->c->backend);
+    p->c->backend = restored;
+    open_handles(p);
+}
+
 /* ---- programs ---- */
 
 static void step_without_key(program *p) {
@@ -292,6 +325,10 @@ static void step_without_key(program *p) {
 static void step(program *p) {
     if (!p->has_key) {
         step_without_key(p);
+        return;
+    }
+    if (p->c->engine->restores && below(p, 1500) == 0) {
+        step_restart(p);
         return;
     }
     const size_t dice = below(p, 200);
@@ -348,13 +385,10 @@ static void run(conf *c, uint64_t seed, unsigned steps) {
     p->seed = p->state = seed;
     p->scratch = (uint8_t *)malloc(LARGE);
     make_keys(p);
-    kwr_backend_options options = conf_options(c);
-    options.seed = seed * 77;
-    options.max_parallelism = 1 + (uint32_t)below(p, 40);
+    p->max_parallelism = 1 + (uint32_t)below(p, 40);
+    const kwr_backend_options options = program_options(p);
     MUST(conf_open_with(c, &options, &c->backend, NULL));
-    p->value = conf_value(c, "value", KWR_TYPE_BYTES);
-    p->sum = conf_reducing(c, "sum", KWR_TYPE_I64, KWR_REDUCE_SUM);
-    MUST(kwr_key_batch_new(c->backend, BATCH, &p->batch));
+    open_handles(p);
     for (p->step = 0; p->step < steps; p->step++)
         step(p);
     check_now(p);
