@@ -104,7 +104,6 @@ static kwr_status make_first_fence(const kwr_job_dirs *dirs, const kwr_claim_opt
         return KWR_FAIL(err, KWR_ERR_RANGE, 0, "job '%s': no generation is left above %s",
                         dirs->job, found.name);
     }
-    fence->number = 1;
     fence->generation = found.generation + 1; /* 1 where nothing lies: no name comes twice */
     return dirs->env->random->bytes(dirs->env->random->ctx, fence->job_uid,
                                     sizeof fence->job_uid) == KWR_OK
@@ -119,9 +118,9 @@ static kwr_status make_fence(const kwr_job_dirs *dirs, const kwr_claim_options *
                              kwr_error *err) {
     kwr_slot fence = {
         .kind = KWR_SLOT_FENCE,
-        .highest = kwr_log_highest(log),
         .time_ms = dirs->env->clock->wall_ms(dirs->env->clock->ctx),
     };
+    kwr_log_continue(log, &fence);
     snprintf(fence.job, sizeof fence.job, "%s", dirs->job);
     if (log->count == 0) {
         KWR_TRY(make_first_fence(dirs, options, &fence, err));
@@ -132,11 +131,7 @@ static kwr_status make_fence(const kwr_job_dirs *dirs, const kwr_claim_options *
                             "job '%s': no slot or generation is left above slot %016" PRIx64,
                             dirs->job, top->number);
         }
-        fence.number = top->number + 1;
-        fence.generation = top->generation + 1;
-        memcpy(fence.job_uid, top->job_uid, sizeof fence.job_uid);
-        fence.has_previous = true;
-        fence.previous = top->digest;
+        fence.generation++;
     }
     switch (options->restore) {
     case KWR_RESTORE_NEWEST: fence.base = KWR_BASE_NONE; break;
@@ -191,6 +186,8 @@ static kwr_status try_fence(const kwr_job_dirs *dirs, const kwr_claim_options *o
         kwr_error_prefix(err, "job '%s' cannot be claimed: its commit log", dirs->job);
         return status;
     }
+    /* What an earlier attempt published without living to sync it is built upon now. */
+    KWR_TRY(dirs->storage->ops->dir_sync(dirs->storage, dirs->log, err));
     const kwr_slot *chosen;
     kwr_slot fence;
     KWR_TRY(check_choice(dirs, options, &log, &chosen, err));

@@ -87,18 +87,10 @@ static inline kwr_claim claim(fixture *f) {
 
 /* The slot after the newest one of the attempt. */
 static inline kwr_slot next_slot(const kwr_claim *c, uint64_t checkpoint) {
-    const kwr_slot *top = &c->log.slots[c->log.count - 1];
-    kwr_slot slot = {
-        .number = top->number + 1,
-        .kind = KWR_SLOT_CHECKPOINT,
-        .generation = c->fence.generation,
-        .highest = checkpoint,
-        .has_previous = true,
-        .previous = top->digest,
-        .checkpoint = checkpoint,
-    };
-    snprintf(slot.job, sizeof slot.job, "%s", JOB_NAME);
-    memcpy(slot.job_uid, c->fence.job_uid, sizeof slot.job_uid);
+    kwr_slot slot = { .kind = KWR_SLOT_CHECKPOINT, .checkpoint = checkpoint };
+    kwr_log_continue(&c->log, &slot);
+    slot.generation = c->fence.generation;
+    slot.highest = checkpoint;
     return slot;
 }
 

@@ -62,6 +62,7 @@ KWR_TEST(format, slots_are_as_documented) {
     fixture f;
     fixture_open(&f, KIND_MEMORY);
     kwr_slot fence = { .number = 1,
+                       .floor = 1,
                        .kind = KWR_SLOT_FENCE,
                        .job = "wordcount",
                        .generation = 1,
@@ -76,6 +77,7 @@ KWR_TEST(format, slots_are_as_documented) {
     free(text);
     kwr_bytes_free(&bytes);
     kwr_slot checkpoint = { .number = 2,
+                            .floor = 2,
                             .kind = KWR_SLOT_CHECKPOINT,
                             .job = "wordcount",
                             .generation = 1,
