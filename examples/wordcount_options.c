@@ -58,8 +58,9 @@ static bool parse_u64(const char *text, uint64_t *out) {
     if (*text == '\0') return false;
     for (const char *p = text; *p != '\0'; p++) {
         if (*p < '0' || *p > '9') return false;
-        if (__builtin_mul_overflow(value, 10, &value)) return false;
-        if (__builtin_add_overflow(value, (uint64_t)(*p - '0'), &value)) return false;
+        const uint64_t digit = (uint64_t)(*p - '0');
+        if (value > (UINT64_MAX - digit) / 10) return false;
+        value = value * 10 + digit;
     }
     *out = value;
     return true;

@@ -53,6 +53,8 @@ def problems(path, text):
                 yield where + "a public header includes what it needs, not everything"
             continue
         if not os.path.exists(name):
+            if room == "tests":
+                continue  # may be made by the build
             yield where + "\"%s\" is not a path from the top of the tree" % name
             continue
         target = name.split("/")[0]

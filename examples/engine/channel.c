@@ -78,9 +78,9 @@ kwr_status eng_gate_new(uint32_t channels, uint32_t depth, eng_gate **out, kwr_e
 
 void eng_gate_free(eng_gate *gate) {
     if (gate == NULL) return;
-    for (uint32_t i = 0; i < gate->channel_count; i++) {
+    for (uint32_t i = 0; gate->channels != NULL && i < gate->channel_count; i++) {
         eng_channel *channel = &gate->channels[i];
-        for (uint32_t k = 0; k < channel->count; k++) {
+        for (uint32_t k = 0; channel->items != NULL && k < channel->count; k++) {
             eng_buffer_free(channel->items[(channel->first + k) % gate->depth].buffer);
         }
         free(channel->items);

@@ -48,7 +48,7 @@ static kwr_status open_file(eng_lines *lines, kwr_error *err) {
     }
     if (dir == NULL) return eng_no_memory(err, "an input");
     kwr_error why = ENG_ERROR_NONE;
-    kwr_file_info info;
+    kwr_file_info info = { 0 };
     kwr_status status = lines->fs->open_root(lines->fs->ctx, dir, KWR_FS_FOLLOW, &lines->dir, &why);
     free(dir);
     if (status == KWR_OK) {

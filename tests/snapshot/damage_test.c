@@ -181,7 +181,7 @@ static kwr_status count_entry(void *ctx, const kwr_manifest_operator *op,
     cr_assert(subtask->index == 0 && entry->name.size == 0);
     char key[32];
     snprintf(key, sizeof key, "%.*s", (int)entry->key.size, (const char *)entry->key.data);
-    cr_assert(entry->key_group == mini_group((uint32_t)atoi(key + 4)), "%s", key);
+    cr_assert(entry->key_group == mini_group((uint32_t)strtoul(key + 4, NULL, 10)), "%s", key);
     if (strcmp(state->name, "number") == 0) {
         int64_t value = 0;
         memcpy(&value, entry->value.data, sizeof value);

@@ -43,13 +43,15 @@ static void expect_example(const char *name, const char *got) {
 
 /* As `xxd -g1` prints it, without the characters. */
 static char *hex_dump(const uint8_t *bytes, size_t size) {
-    char *text = malloc(size * 4 + size / 16 * 12 + 64);
+    const size_t room = size * 4 + size / 16 * 12 + 64;
+    char *text = malloc(room);
     size_t at = 0;
     for (size_t i = 0; i < size; i++) {
-        if (i % 16 == 0) at += (size_t)sprintf(text + at, "%s%04zx:", i == 0 ? "" : "\n", i);
-        at += (size_t)sprintf(text + at, " %02x", bytes[i]);
+        if (i % 16 == 0)
+            at += (size_t)snprintf(text + at, room - at, "%s%04zx:", i == 0 ? "" : "\n", i);
+        at += (size_t)snprintf(text + at, room - at, " %02x", bytes[i]);
     }
-    sprintf(text + at, "\n");
+    snprintf(text + at, room - at, "\n");
     return text;
 }
 
