@@ -11,14 +11,13 @@
 #include "keyweir/state.h"
 #include "snapshot/data_writer.h"
 #include "snapshot/slot.h"
-#include "snapshot/source_dir.h"
 #include "tests/snapshot/fixture.h"
 
 /* Reads the fenced block behind `<!-- example: name -->` in docs/format.md. */
 static char *example(const char *name) {
     size_t size = 0;
     char mark[128];
-    char *page = slurp(KWR_SOURCE_DIR "/docs/format.md", &size);
+    char *page = slurp(KWR_SOURCE_ROOT "/docs/format.md", &size);
     snprintf(mark, sizeof mark, "<!-- example: %s -->", name);
     char *at = strstr(page, mark);
     cr_assert(at != NULL, "no example %s in docs/format.md", name);
