@@ -20,7 +20,7 @@
 #include "examples/wordcount_tasks.h"
 
 /* In a row; then the run ends with the last one's reason. */
-enum { FAILED_CHECKPOINTS_MAX = 10 };
+enum { FAILED_CHECKPOINTS_MAX = 5 };
 static const uint64_t tick_ns = UINT64_C(500000000);
 
 /* A sink and who it reports to. */

@@ -106,7 +106,7 @@ static void expect_exactly_once(const char *after) {
     DIR *dir = opendir(kwr_test_path("out"));
     cr_assert(dir != NULL);
     for (struct dirent *entry = readdir(dir); entry != NULL; entry = readdir(dir)) {
-        cr_assert(strncmp(entry->d_name, ".pending-", 9) != 0, "after %s: %s is left", after,
+        cr_assert(strncmp(entry->d_name, ".pending-", 9) != 0, "after %.160s: %s is left", after,
                   entry->d_name);
         if (strncmp(entry->d_name, "part-", 5) == 0) tally_part(&tally, entry->d_name);
     }
@@ -121,8 +121,9 @@ static void expect_exactly_once(const char *after) {
     }
     for (int word = 0; word < WORDS; word++) {
         for (int count = 1; count < OCCURRENCES_MAX; count++) {
-            cr_assert(tally.seen[word][count] == (count <= expected[word]), "after %s: w%d %d %s",
-                      after, word, count, tally.seen[word][count] ? "is too much" : "is missing");
+            cr_assert(tally.seen[word][count] == (count <= expected[word]),
+                      "after %.160s: w%d %d %s", after, word, count,
+                      tally.seen[word][count] ? "is too much" : "is missing");
         }
     }
     cr_assert(tally.lines == 2 * LINES * 3);
@@ -219,6 +220,8 @@ static bool must_go_on(fault_kind kind, const char *call) {
 static void fail_every_call(fault_kind kind, uint64_t stride) {
     setup s;
     setup_init(&s);
+    /* A dead file system fails all further tries, each later by the interval and more. */
+    if (kind == FAULT_KILL || kind == FAULT_KILL_AFTER) s.options.interval_ms = 2;
     uint64_t fired = 0;
     uint64_t went_on = 0;
     for (uint64_t n = 0;; n += stride) {
@@ -229,20 +232,25 @@ static void fail_every_call(fault_kind kind, uint64_t stride) {
         wc_end end;
         const kwr_status first = run(fault_env_env(faults), &s, &end, &err);
         const bool hit = fault_env_fired(faults) > 0;
-        char after[2048];
-        snprintf(after, sizeof after, "call %llu: %s, and %s (%s)", (unsigned long long)n,
+        char after[1600];
+        snprintf(after, sizeof after, "call %llu: %.400s, and %s (%.800s)", (unsigned long long)n,
                  fault_env_fired_text(faults), kwr_status_name(first), err.text);
-        cr_assert(is_excused(first), "%s", after);
-        if (must_go_on(kind, fault_env_fired_text(faults))) {
-            /* On a slow machine the next checkpoints may come too soon for the last one's writer.
-             */
-            cr_assert(first == KWR_OK || first == KWR_ERR_BUSY, "%s", after);
-            went_on++;
-        }
+        /* Told here in full: messages of assertions must be short. */
+        const bool goes_on = must_go_on(kind, fault_env_fired_text(faults));
+        const bool good =
+            is_excused(first) && (!goes_on || first == KWR_OK || first == KWR_ERR_BUSY);
+        if (!good) fprintf(stderr, "%s\n", after);
+        cr_assert(is_excused(first), "call %llu ended the run with %s", (unsigned long long)n,
+                  kwr_status_name(first));
+        /* On a slow machine the next checkpoints may come too soon for the last one's writer. */
+        cr_assert(good, "call %llu: the job did not go on", (unsigned long long)n);
+        went_on += goes_on;
         fault_env_clear(faults);
         fault_env_close(faults);
         const kwr_status second = run(kwr_test_env(), &s, &end, &err);
-        cr_assert(second == KWR_OK && end.finished, "after %s: %s", after, err.text);
+        if (second != KWR_OK) fprintf(stderr, "after %s: %s\n", after, err.text);
+        cr_assert(second == KWR_OK && end.finished, "call %llu: the next run ended with %s",
+                  (unsigned long long)n, kwr_status_name(second));
         expect_exactly_once(after);
         if (!hit) break;
         fired++;
