@@ -163,11 +163,7 @@ static kwr_status check_start(wordcount *wc, kwr_error *err) {
     ENG_TRY(kwr_job_peek(wc->env, wc->storage, wc->options->job, &newest, &highest, err));
     const bool empty = wc->options->restore == WC_RESTORE_NONE ||
                        (wc->options->restore == WC_RESTORE_AUTO && newest == 0);
-    ENG_TRY(check_parts(wc, empty, highest, err));
-    const uint64_t chosen =
-        wc->options->restore == WC_RESTORE_CHECKPOINT ? wc->options->restore_checkpoint : newest;
-    if (!empty) wc_report_phase(&wc->report, "restoring", chosen, 0);
-    return KWR_OK;
+    return check_parts(wc, empty, highest, err);
 }
 
 static kwr_status open_job(wordcount *wc, kwr_error *err) {
