@@ -419,6 +419,15 @@ class Soak:
         if pending:
             raise Wrong("pending files were left: %s" % pending[:5])
 
+    def floor(self, log, names):
+        """Slots below the floor of the highest one count for nothing: an attempt that was overtaken
+        long ago may put one where an old slot was removed, and then sees that it is too late."""
+        try:
+            with open(os.path.join(log, names[-1]), encoding="utf-8") as file:
+                return int(json.loads(file.readline()).get("floor", 0))
+        except (FileNotFoundError, IndexError):
+            return 0
+
     def check_log(self):
         """Slots are contiguous, generations never fall, ids of published checkpoints rise."""
         log = os.path.join(self.folder, "ckpt", "soak", "log")
@@ -426,8 +435,11 @@ class Soak:
                        if re.fullmatch(r"[0-9a-f]{16}", name))
         before = None
         generation = highest = 0
+        floor = self.floor(log, names)
         for name in names:
             slot = int(name, 16)
+            if slot < floor:
+                continue
             if before is not None and slot != before + 1:
                 # Slots below the newest may go while an attempt is alive: look again.
                 if os.path.exists(os.path.join(log, "%016x" % (before + 1))):
