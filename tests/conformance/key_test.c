@@ -305,10 +305,10 @@ CONF_TEST(batch, a_load_is_all_or_nothing) {
     CHECK(batch == NULL);
     MUST(kwr_key_batch_new(c->backend, 3, &batch));
     /* Find a key of each group. */
-    char mine[8] = "", foreign[8] = "";
+    char mine[16] = "", foreign[16] = "";
     for (int i = 0; mine[0] == '\0' || foreign[0] == '\0'; i++) {
-        char key[8];
-        (void)snprintf(key, sizeof key, "%d", i);
+        char key[16];
+        (void)snprintf(key, sizeof key, "%d", i % 10000);
         memcpy(kwr_key_group(conf_slice(key), 42, 2) == 0 ? mine : foreign, key, sizeof key);
     }
     const kwr_slice good[] = { conf_slice(mine), conf_slice(mine), conf_slice(mine),
