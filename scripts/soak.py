@@ -344,15 +344,16 @@ class Soak:
                             new.words())
         os.kill(old.process.pid, signal.SIGCONT)
         code = old.end()
-        after = [event["phase"] for event in old.events[before:]]
-        # One stopped while it committed had published before its successor began: it may finish.
-        settled = phase in ("published", "committing", "committed")
-        if code < 0 or (code == 0 and not settled):
+        # What it had published before its successor began it may commit; nothing else.
+        settled = set(event["checkpoint"] for event in old.events[:before]
+                      if event["phase"] in ("restoring", "published", "committing", "committed"))
+        if code < 0 or (code == 0 and phase not in ("published", "committing", "committed")):
             raise Wrong("an attempt with a successor ended with %d, last line '%s'" %
                         (code, old.last_line()))
-        if not settled and ("committing" in after or "committed" in after):
-            raise Wrong("an attempt with a successor, stopped while %s, then went on: %s" %
-                        (phase, after))
+        for event in old.events[before:]:
+            if event["phase"] in ("committing", "committed") and event["checkpoint"] not in settled:
+                raise Wrong("an attempt with a successor, stopped while %s, then went on: %s" %
+                            (phase, event))
         self.zombies[PHASE_OF.get(phase, phase)] += 1
         self.check_log()
         self.live.append(new)
