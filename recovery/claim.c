@@ -177,7 +177,17 @@ static kwr_status check_choice(const kwr_job_dirs *dirs, const kwr_claim_options
     return KWR_OK;
 }
 
-/* One try. KWR_ERR_EXISTS: another attempt took the slot; `log` has been given back. */
+/*
+ * A free name is not enough: it may be free again because others went on for long since the log was
+ * read and removed it. Nothing above it shows that it is the highest.
+ */
+static kwr_status check_on_top(const kwr_job_dirs *dirs, uint64_t number, kwr_error *err) {
+    if (number == UINT64_MAX) return KWR_OK;
+    const kwr_status status = kwr_log_probe(dirs, number + 1, err);
+    return status == KWR_NOT_FOUND ? KWR_OK : status == KWR_OK ? KWR_ERR_EXISTS : status;
+}
+
+/* One try. KWR_ERR_EXISTS: another attempt was faster; `log` has been given back. */
 static kwr_status try_fence(const kwr_job_dirs *dirs, const kwr_claim_options *options,
                             kwr_log *out_log, kwr_slot *out_fence, kwr_error *err) {
     KWR_CLEANUP(kwr_log_free) kwr_log log = { .env = dirs->env };
@@ -193,6 +203,7 @@ static kwr_status try_fence(const kwr_job_dirs *dirs, const kwr_claim_options *o
     KWR_TRY(check_choice(dirs, options, &log, &chosen, err));
     KWR_TRY(make_fence(dirs, options, &log, chosen, &fence, err));
     KWR_TRY(kwr_log_publish(dirs, &fence, err));
+    KWR_TRY(check_on_top(dirs, fence.number, err));
     /* From here on the slot is taken, whatever fails: the next attempt goes above it. */
     if (kwr_log_append(&log, &fence) < KWR_OK) {
         return KWR_FAIL(err, KWR_ERR_NOMEM, 0, "job '%s': no memory for the log of %zu slots",
@@ -210,7 +221,7 @@ static kwr_status publish_fence(const kwr_job_dirs *dirs, const kwr_claim_option
         const kwr_status status = try_fence(dirs, options, log, fence, err);
         if (status != KWR_ERR_EXISTS) return status;
         kwr_log_line(dirs->env, KWR_LOG_INFO, "recovery",
-                     "job '%s': another attempt took the slot, claiming the next one", dirs->job);
+                     "job '%s': another attempt was faster, claiming again", dirs->job);
     }
     return KWR_FAIL(err, KWR_ERR_FENCED, 0,
                     "job '%s': other attempts took the next slot of the commit log %u times in a "

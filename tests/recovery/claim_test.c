@@ -78,12 +78,26 @@ static void zombie(fixture *f) {
 }
 KWR_TEST(claim, keeps_an_earlier_attempt_from_publishing) { ON_EACH_STORAGE(zombie); }
 
+/* A fence that says that the log starts at `floor`, as no attempt of ours would publish it. */
+static void raise_floor(fixture *f, uint64_t floor) {
+    kwr_log log = { 0 };
+    kwr_slot fence = { .kind = KWR_SLOT_FENCE };
+    kwr_error err = { 0 };
+    KWR_MUST_ERR(kwr_log_read(&f->dirs, &f->limits, &log, &err), err);
+    kwr_log_continue(&log, &fence);
+    fence.generation++;
+    fence.floor = floor;
+    KWR_MUST_ERR(kwr_log_publish(&f->dirs, &fence, &err), err);
+    kwr_log_free(&log);
+}
+
 /* A storage whose publish can be preceded by another attempt's claim, or fail. */
 static struct {
     const kwr_storage_ops *real;
     kwr_storage_ops ops;
     fixture *f;
     int rivals;         /* claims to slip in, one before each publish */
+    bool rivals_go_on;  /* they complete a checkpoint and remove their fence's slot */
     kwr_status failure; /* instead of publishing */
     bool inside;
 } hook;
@@ -94,6 +108,11 @@ static kwr_status hooked_publish(kwr_storage *storage, kwr_storage_dir *dir, con
         hook.inside = true;
         hook.rivals--;
         kwr_claim rival = claim(hook.f);
+        if (hook.rivals_go_on) {
+            must_publish(hook.f, &rival, 7);
+            raise_floor(hook.f, rival.fence.number + 1);
+            remove_slot(hook.f, rival.fence.number);
+        }
         kwr_claim_done(&rival);
         hook.inside = false;
     }
@@ -110,6 +129,7 @@ static void hook_in(fixture *f, int rivals, kwr_status failure) {
     hook.ops.publish = hooked_publish;
     hook.f = f;
     hook.rivals = rivals;
+    hook.rivals_go_on = false;
     hook.failure = failure;
     hook.inside = false;
     f->storage->ops = &hook.ops;
@@ -128,6 +148,26 @@ static void race(fixture *f) {
 }
 KWR_TEST(claim, reads_again_and_claims_the_next_slot_when_another_is_faster) {
     ON_EACH_STORAGE(race);
+}
+
+/* Asleep between reading and publishing until its slot was taken, left behind and removed. */
+static void overslept(fixture *f) {
+    ATTEMPT(f, 1);
+    hook_in(f, 1, KWR_OK);
+    hook.rivals_go_on = true;
+    kwr_claim c = claim(f);
+    hook_out(f);
+    cr_assert(c.restored && c.slot.checkpoint == 7, "continued what is long gone");
+    cr_assert(c.fence.number == 6 && c.fence.floor == 4, "slot %llu",
+              (unsigned long long)c.fence.number);
+    must_publish(f, &c, 8);
+    kwr_claim_done(&c);
+    c = claim(f);
+    cr_assert(c.slot.checkpoint == 8);
+    kwr_claim_done(&c);
+}
+KWR_TEST(claim, is_not_deceived_by_a_slot_that_was_removed_meanwhile) {
+    ON_EACH_STORAGE(overslept);
 }
 
 static void outrun(fixture *f) {
@@ -392,19 +432,6 @@ static void lost_log(fixture *f) {
     kwr_claim_done(&c);
 }
 KWR_TEST(claim, does_not_take_a_lost_log_for_a_first_start) { ON_EACH_STORAGE(lost_log); }
-
-/* A fence that says that the log starts at `floor`, as no attempt of ours would publish it. */
-static void raise_floor(fixture *f, uint64_t floor) {
-    kwr_log log = { 0 };
-    kwr_slot fence = { .kind = KWR_SLOT_FENCE };
-    kwr_error err = { 0 };
-    KWR_MUST_ERR(kwr_log_read(&f->dirs, &f->limits, &log, &err), err);
-    kwr_log_continue(&log, &fence);
-    fence.generation++;
-    fence.floor = floor;
-    KWR_MUST_ERR(kwr_log_publish(&f->dirs, &fence, &err), err);
-    kwr_log_free(&log);
-}
 
 static void front_missing(fixture *f) {
     ATTEMPT(f, 1);
