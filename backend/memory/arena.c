@@ -210,6 +210,7 @@ size_t kwr_block_bytes(const kwr_block *block) {
 }
 
 kwr_block *kwr_page_arena_alloc(kwr_page_arena *arena, size_t size) {
+    if (__builtin_expect(arena->fail_in != 0, 0) && --arena->fail_in == 0) return NULL;
     if (size > KWR_CLASS_BYTES_MAX) return large_alloc(arena, size);
     const uint32_t class_index = arena->class_of[(size + 63) / 64];
     const uint16_t units = arena->class_units[class_index];

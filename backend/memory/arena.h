@@ -73,6 +73,7 @@ typedef struct kwr_page_arena {
     uint64_t host_bytes; /* from the env's allocator, reserved from the resources */
     uint64_t used_bytes; /* blocks in use */
     uint64_t used_blocks;
+    uint64_t fail_in; /* tests: the n-th block from now is refused; 0: none is */
     uint32_t class_count;
     uint16_t class_units[KWR_CLASSES_MAX];
     uint8_t class_of[KWR_CLASS_STEPS]; /* by size in 64-byte units, rounded up */

@@ -79,8 +79,10 @@ static kwr_status engine_put(kwr_engine *e, const kwr_address *at, kwr_slice val
     }
     uint8_t *to;
     size_t old_size;
+    e->argument = value.data;
     const kwr_status status = kwr_store_upsert(e, at, hash, value.size, false, &to, &old_size);
     if (status == KWR_OK && value.size > 0) memmove(to, value.data, value.size);
+    e->argument = NULL;
     kwr_store_settle(e);
     return status;
 }

@@ -156,14 +156,16 @@ static inline uint8_t *kwr_record_write(uint8_t *p, const kwr_address *at, size_
     return p + at->name.size;
 }
 
-/* memcmp costs a call; keys are short. */
+/* memcmp costs a call; keys are short. Few branches: what follows a miss must fit the processor's
+ * window, or the misses of later lookups do not overlap with it. */
 static inline bool kwr_bytes_equal(const void *a, const void *b, size_t size) {
     const uint8_t *p = a, *q = b;
     if (KWR_LIKELY(size >= 8)) {
-        size_t i = 0;
-        for (; i + 8 < size; i += 8)
-            if (kwr_get_le64(p + i) != kwr_get_le64(q + i)) return false;
-        return kwr_get_le64(p + size - 8) == kwr_get_le64(q + size - 8);
+        uint64_t differ = kwr_get_le64(p + size - 8) ^ kwr_get_le64(q + size - 8);
+        differ |= kwr_get_le64(p) ^ kwr_get_le64(q);
+        for (size_t i = 8; KWR_UNLIKELY(i + 8 < size); i += 8)
+            differ |= kwr_get_le64(p + i) ^ kwr_get_le64(q + i);
+        return differ == 0;
     }
     if (size >= 4)
         return kwr_get_le32(p) == kwr_get_le32(q) &&
@@ -177,7 +179,7 @@ static inline bool kwr_bytes_equal(const void *a, const void *b, size_t size) {
 static inline bool kwr_record_is(const uint8_t *p, const kwr_address *at, uint8_t **value,
                                  uint32_t *value_size) {
     if (KWR_LIKELY((at->key.size | at->name.size) < 0x80)) {
-        if (p[0] != at->key.size || p[1] != at->name.size) return false;
+        if (kwr_get_le16(p) != (at->key.size | at->name.size << 8)) return false;
         p += 2;
     } else if (kwr_record_varint(&p) != at->key.size || kwr_record_varint(&p) != at->name.size) {
         return false;

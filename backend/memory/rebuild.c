@@ -149,6 +149,15 @@ static void replace(kwr_engine *e, const kwr_step *step, kwr_page *old, kwr_page
     kwr_store_retire(e, &old->block);
 }
 
+/* Gives a page its dead bytes back without another block; nobody else sees it. */
+static void tidy(kwr_engine *e, kwr_page *page) {
+    kwr_page *copy = (kwr_page *)(void *)e->scan->page;
+    memcpy(copy, page, page->used);
+    page->used = (uint16_t)kwr_page_records(page->groups);
+    page->dead = 0;
+    take_same_groups(page, copy);
+}
+
 /* A larger or tidier block for the same entries. */
 static kwr_status grow(kwr_engine *e, kwr_path *path, kwr_page *old, size_t bytes, size_t most) {
     const size_t need = kwr_page_live_bytes(old) + bytes;
@@ -162,9 +171,22 @@ static kwr_status grow(kwr_engine *e, kwr_path *path, kwr_page *old, size_t byte
     }
     if (kwr_page_records(groups) + need > most) return KWR_NOT_FOUND;
     const bool same = groups == old->groups;
+    const size_t room = kwr_page_capacity(old);
+    const bool fits = kwr_page_records(old->groups) + need <= room &&
+                      count <= (uint32_t)old->groups * KWR_SLOTS &&
+                      !kwr_store_shared(e, &old->block) &&
+                      (uintptr_t)e->argument - (uintptr_t)old >= room;
+    if (fits && same && kwr_page_records(groups) + need + need / 16 <= room) {
+        tidy(e, old);
+        return KWR_OK;
+    }
     if (!same) KWR_TRY(kwr_page_scan(e, old));
     kwr_page *page = page_sized(e, old->id, old->prefix, old->depth, groups,
                                 kwr_page_records(groups) + need + slack);
+    if (page == NULL && fits) {
+        tidy(e, old);
+        return KWR_OK;
+    }
     if (page == NULL) return KWR_ERR_NOMEM;
     if (same)
         take_same_groups(page, old);

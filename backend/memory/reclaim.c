@@ -12,7 +12,8 @@ enum { DRAIN_STEP = 8 };
 kwr_block *kwr_store_alloc(kwr_engine *e, size_t size, unsigned kind) {
     kwr_block *block = kwr_page_arena_alloc(&e->arena, size);
     if (KWR_UNLIKELY(block == NULL)) {
-        if (e->restore != NULL) return NULL;
+        /* Without released views a second try would be the same; in a restore there are none. */
+        if (e->restore != NULL || (e->released_views == 0 && e->released == NULL)) return NULL;
         kwr_store_drain(e, UINT64_MAX);
         block = kwr_page_arena_alloc(&e->arena, size);
         if (block == NULL) return NULL;

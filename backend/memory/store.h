@@ -103,6 +103,7 @@ typedef struct kwr_scan {
     uint16_t offset[KWR_PAGE_SLOTS_MAX]; /* as in the slot */
     uint16_t bytes[KWR_PAGE_SLOTS_MAX];
     uint64_t hash[KWR_PAGE_SLOTS_MAX];
+    _Alignas(64) uint8_t page[KWR_PAGE_BYTES_MAX]; /* a copy while one is tidied up in place */
 } kwr_scan;
 
 typedef struct kwr_restore kwr_restore; /* restore.c */
@@ -141,6 +142,7 @@ struct kwr_engine {
     uint64_t frozen_bytes;
 
     uint64_t entries, entry_bytes, copies, splits;
+    const void *argument; /* bytes that the running call still reads, maybe a page's own */
     kwr_restore *restore;
 
     /* shared with the threads that release views */

@@ -6,7 +6,7 @@
  */
 #include "tests/pages/pages_test.h"
 
-enum { VIEWS = 6 };
+enum { VIEWS = 6, AHEAD = 40 };
 
 typedef struct life {
     store *s;
@@ -17,6 +17,11 @@ typedef struct life {
     kwr_engine_view *views[VIEWS];
     model *frozen[VIEWS];
     uint8_t value[40000];
+    /* addresses fetched together and used later, whatever happens in between */
+    kwr_address ahead[AHEAD];
+    kwr_engine_hint hints[AHEAD];
+    char ahead_keys[AHEAD][256], ahead_names[AHEAD][256];
+    unsigned left;
 } life;
 
 static kwr_address any_address(life *l, char *key, char *name) {
@@ -43,14 +48,18 @@ static size_t any_size(life *l) {
     }
 }
 
-static void write_some(life *l) {
-    char key[256], name[256];
-    kwr_address at = any_address(l, key, name);
-    kwr_engine_hint hint = { 0 };
-    if (rng_below(&l->r, 3) == 0) {
-        at.hint = &hint;
-        l->s->ops->prefetch(l->s->engine, &at, 1);
+static void fetch_ahead(life *l) {
+    l->left = 1 + rng_below(&l->r, AHEAD);
+    for (unsigned i = 0; i < l->left; i++) {
+        l->ahead[i] = any_address(l, l->ahead_keys[i], l->ahead_names[i]);
+        l->ahead[i].hint = rng_below(&l->r, 4) == 0 ? NULL : &l->hints[i];
     }
+    l->s->ops->prefetch(l->s->engine, l->ahead, l->left);
+}
+
+static void write_some(life *l) {
+    if (l->left == 0) fetch_ahead(l);
+    const kwr_address at = l->ahead[--l->left];
     model_entry *e = model_at(l->m, &at);
     const size_t old = e->present ? e->value_size : KWR_ABSENT;
     const size_t size = any_size(l);
