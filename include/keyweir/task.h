@@ -40,6 +40,7 @@ typedef struct kwr_job_options {
     uint32_t max_parallelism; /* default 128; must match what is restored; 0: adopt it */
     uint64_t seed;            /* of the key hash for a first start */
     bool seed_given;          /* else random; a restore uses the recorded one */
+    bool engine_key_groups;   /* the engine gives the key group with each key; as it was stored */
     kwr_restore_mode restore;
     uint64_t restore_checkpoint; /* id */
     uint64_t restore_generation; /* 0: the highest that has this id published */
