@@ -1,0 +1,586 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The engine of the tests: see stream.h. */
+#include "tests/task/stream.h"
+
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- the world ---- */
+
+static void *grown(void *items, size_t *capacity, size_t need, size_t size) {
+    if (need <= *capacity) return items;
+    *capacity = need * 2;
+    items = realloc(items, *capacity * size);
+    cr_assert(items != NULL, "test memory");
+    return items;
+}
+
+static void records_add(stream_records *records, stream_record record) {
+    records->items = grown(records->items, &records->capacity, records->count + 1, sizeof record);
+    records->items[records->count++] = record;
+}
+
+void stream_world_done(stream_world *world) {
+    for (size_t i = 0; i < world->pending_count; i++)
+        free(world->pendings[i].records.items);
+    free(world->pendings);
+    free(world->out.items);
+    *world = (stream_world){ 0 };
+}
+
+static uint64_t world_precommit(stream_world *world, stream_records *records) {
+    world->pendings = grown(world->pendings, &world->pending_capacity, world->pending_count + 1,
+                            sizeof *world->pendings);
+    world->pendings[world->pending_count] = (stream_pending){ .records = *records };
+    *records = (stream_records){ 0 };
+    return world->pending_count++;
+}
+
+static void world_commit(stream_world *world, uint64_t token) {
+    cr_assert(token < world->pending_count, "a committable that was never written");
+    stream_pending *pending = &world->pendings[token];
+    if (pending->committed) return;
+    pending->committed = true;
+    for (size_t i = 0; i < pending->records.count; i++)
+        records_add(&world->out, pending->records.items[i]);
+}
+
+uint32_t stream_key(uint32_t source, uint64_t position) {
+    return (uint32_t)((source * 7 + position * position + position / 3) % STREAM_KEYS);
+}
+
+static void key_totals(const uint64_t positions[STREAM_SOURCES], int64_t totals[STREAM_KEYS]) {
+    memset(totals, 0, STREAM_KEYS * sizeof *totals);
+    for (uint32_t source = 0; source < STREAM_SOURCES; source++)
+        for (uint64_t i = 0; i < positions[source]; i++)
+            totals[stream_key(source, i)]++;
+}
+
+void stream_world_expect_no_double(const stream_world *world, const char *when) {
+    for (uint32_t key = 0; key < STREAM_KEYS; key++) {
+        int64_t highest = 0, lines = 0;
+        for (size_t i = 0; i < world->out.count; i++) {
+            if (world->out.items[i].key != key) continue;
+            lines++;
+            if (world->out.items[i].count > highest) highest = world->out.items[i].count;
+            for (size_t j = 0; j < i; j++)
+                cr_assert(world->out.items[j].key != key ||
+                              world->out.items[j].count != world->out.items[i].count,
+                          "%s: key %u came out twice with %lld", when, key,
+                          (long long)world->out.items[i].count);
+        }
+        cr_assert(lines == highest, "%s: key %u: %lld lines, the highest count is %lld", when, key,
+                  (long long)lines, (long long)highest);
+    }
+}
+
+void stream_world_expect(const stream_world *world, uint64_t total, const char *when) {
+    int64_t totals[STREAM_KEYS], lines[STREAM_KEYS] = { 0 };
+    const uint64_t positions[STREAM_SOURCES] = { total, total };
+    stream_world_expect_no_double(world, when);
+    key_totals(positions, totals);
+    for (size_t i = 0; i < world->out.count; i++)
+        lines[world->out.items[i].key]++;
+    for (uint32_t key = 0; key < STREAM_KEYS; key++)
+        cr_assert(lines[key] == totals[key], "%s: key %u occurs %lld times, came out %lld times",
+                  when, key, (long long)totals[key], (long long)lines[key]);
+}
+
+/* ---- calls of the engine ---- */
+
+static bool is_source(uint32_t task) { return task < STREAM_SOURCES; }
+static bool is_count(uint32_t task) { return task >= STREAM_SOURCES && task < STREAM_SINK; }
+
+static void broke(stream *s, kwr_status status, const kwr_error *err) {
+    if (s->broken.status != KWR_OK) return;
+    s->broken = *err;
+    s->broken.status = status;
+}
+
+/* What fails for want of memory is tried once more: a failed call has changed nothing. */
+#define CALL(s, err, expr)                            \
+    do {                                              \
+        kwr_status call_ = (expr);                    \
+        if (call_ == KWR_ERR_NOMEM) call_ = (expr);   \
+        if (call_ < KWR_OK) broke((s), call_, (err)); \
+    } while (0)
+
+static void channel_put(stream_channel *channel, stream_item item) {
+    if (channel->first > 0 && channel->first + channel->count == channel->capacity) {
+        memmove(channel->items, channel->items + channel->first,
+                channel->count * sizeof *channel->items);
+        channel->first = 0;
+    }
+    channel->items =
+        grown(channel->items, &channel->capacity, channel->first + channel->count + 1, sizeof item);
+    channel->items[channel->first + channel->count++] = item;
+}
+
+static stream_item channel_take(stream_channel *channel) {
+    channel->count--;
+    return channel->items[channel->first++];
+}
+
+static uint32_t count_of(const stream *s, uint32_t key) {
+    const uint32_t groups = s->info.max_parallelism;
+    return STREAM_SOURCES +
+           kwr_key_group_owner(kwr_key_group(KWR_SLICE_OF(key), s->info.seed, groups),
+                               STREAM_COUNTS, groups);
+}
+
+/* Behind all that `task` has sent so far. */
+static void send_barrier(stream *s, uint32_t task, kwr_barrier barrier) {
+    const stream_item item = { .kind = STREAM_BARRIER, .barrier = barrier };
+    if (is_source(task)) {
+        for (uint32_t to = STREAM_SOURCES; to < STREAM_SINK; to++)
+            channel_put(&s->in[to][task], item);
+    } else if (is_count(task)) {
+        channel_put(&s->in[STREAM_SINK][task - STREAM_SOURCES], item);
+    }
+}
+
+/* The task takes its part, or the job hears that it does not. */
+static void take_part(stream *s, uint32_t task, const kwr_barrier *barrier) {
+    const kwr_status status = kwr_task_checkpoint(s->tasks[task], barrier);
+    const kwr_error *err = kwr_task_error(s->tasks[task]);
+    if (status >= KWR_OK || status == KWR_ERR_CANCELLED) return;
+    cr_assert(!s->options.strict, "part of task %u: %s", task, err->text);
+    if (kwr_status_action(status) == KWR_FIX_CALLER) broke(s, status, err);
+}
+
+static void sink_precommit(stream *s, uint64_t checkpoint) {
+    if (s->buffered.count == 0) return;
+    const uint64_t token = world_precommit(s->options.world, &s->buffered);
+    kwr_task *sink = s->tasks[STREAM_SINK];
+    CALL(s, kwr_task_error(sink), kwr_task_add_committable(sink, checkpoint, KWR_SLICE_OF(token)));
+}
+
+static void sink_commit(stream *s, uint64_t checkpoint) {
+    kwr_task *sink = s->tasks[STREAM_SINK];
+    for (size_t i = 0; i < kwr_task_committable_count(sink); i++) {
+        uint64_t of = 0, token = 0;
+        kwr_slice bytes = { 0 };
+        KWR_MUST(kwr_task_committable(sink, i, &of, &bytes));
+        cr_assert(bytes.size == sizeof token, "token");
+        memcpy(&token, bytes.data, sizeof token);
+        if (of <= checkpoint) world_commit(s->options.world, token);
+    }
+    KWR_MUST(kwr_task_committed(sink, checkpoint));
+}
+
+static void follow_alignment(stream *s, uint32_t task, uint32_t channel, const kwr_alignment *now) {
+    if (now->block) s->in[task][channel].blocked = true;
+    if (now->release)
+        for (uint32_t i = 0; i < STREAM_CHANNELS; i++)
+            s->in[task][i].blocked = false;
+    if (now->abort)
+        send_barrier(s, task,
+                     (kwr_barrier){ .checkpoint = now->aborted,
+                                    .generation = s->info.generation,
+                                    .cancelled = true });
+    if (!now->snapshot) return;
+    send_barrier(s, task, now->barrier);
+    if (task == STREAM_SINK) sink_precommit(s, now->barrier.checkpoint);
+    take_part(s, task, &now->barrier);
+}
+
+static void count_record(stream *s, uint32_t task, stream_record record) {
+    kwr_backend *backend = kwr_task_backend(s->tasks[task]);
+    const kwr_error *err = kwr_backend_error(backend);
+    const int64_t one = 1;
+    kwr_slice now = { 0 };
+    CALL(s, err, kwr_backend_set_key(backend, KWR_SLICE_OF(record.key)));
+    if (s->broken.status != KWR_OK) return;
+    if (s->options.value_bytes > 0) {
+        void *bytes = NULL;
+        size_t old = 0;
+        CALL(s, err, kwr_value_modify(s->values[task], s->options.value_bytes, &bytes, &old));
+        if (s->broken.status != KWR_OK) return;
+        /* Incompressible, so that the state is as large as it says. */
+        uint64_t x = record.key * 2654435761U + 1;
+        for (uint32_t i = 0; i < s->options.value_bytes; i++)
+            ((uint8_t *)bytes)[i] =
+                (uint8_t)((x = x * 6364136223846793005U + 1442695040888963407U) >> 56);
+    }
+    CALL(s, err, kwr_reducing_add(s->counts[task], KWR_SLICE_OF(one), &now));
+    if (s->broken.status != KWR_OK) return;
+    memcpy(&record.count, now.data, sizeof record.count);
+    channel_put(&s->in[STREAM_SINK][task - STREAM_SOURCES],
+                (stream_item){ .kind = STREAM_RECORD, .record = record });
+}
+
+static void process(stream *s, uint32_t task, uint32_t channel) {
+    const stream_item item = channel_take(&s->in[task][channel]);
+    if (item.kind == STREAM_BARRIER) {
+        kwr_alignment now = { 0 };
+        CALL(s, kwr_task_error(s->tasks[task]),
+             kwr_task_barrier(s->tasks[task], channel, &item.barrier, &now));
+        follow_alignment(s, task, channel, &now);
+    } else if (is_count(task)) {
+        count_record(s, task, item.record);
+    } else {
+        records_add(&s->buffered, item.record);
+    }
+}
+
+static void source_set_split(stream *s, uint32_t source) {
+    const char *identity = "the input of the tests";
+    char id[16];
+    snprintf(id, sizeof id, "in-%u", source);
+    const kwr_split split = { .id = kwr_test_slice(id),
+                              .identity = kwr_test_slice(identity),
+                              .position = KWR_SLICE_OF(s->positions[source]) };
+    CALL(s, kwr_task_error(s->tasks[source]), kwr_task_set_split(s->tasks[source], &split));
+}
+
+static void source_emit(stream *s, uint32_t source) {
+    const uint32_t key = stream_key(source, s->positions[source]++);
+    channel_put(&s->in[count_of(s, key)][source],
+                (stream_item){ .kind = STREAM_RECORD, .record = { .key = key } });
+}
+
+/* ---- messages ---- */
+
+uint16_t stream_message_kind(kwr_slice message) {
+    uint16_t kind = 0;
+    memcpy(&kind, (const uint8_t *)message.data + 6, sizeof kind);
+    return kind;
+}
+
+static void task_receive(stream *s, uint32_t task, kwr_slice message) {
+    kwr_task_event event = { 0 };
+    CALL(s, kwr_task_error(s->tasks[task]), kwr_task_receive(s->tasks[task], message, &event));
+    switch (event.kind) {
+    case KWR_TASK_NOTHING: return;
+    case KWR_TASK_TRIGGER:
+        source_set_split(s, task);
+        send_barrier(s, task, event.barrier);
+        take_part(s, task, &event.barrier);
+        return;
+    case KWR_TASK_COMPLETE:
+        if (task == STREAM_SINK) sink_commit(s, event.checkpoint);
+        return;
+    case KWR_TASK_ABORT: follow_alignment(s, task, 0, &event.alignment); return;
+    }
+}
+
+void stream_give(stream *s, bool to_job, uint32_t task, kwr_slice message) {
+    if (!to_job) {
+        task_receive(s, task, message);
+        return;
+    }
+    static const kwr_error unnamed = { .text = "kwr_job_receive" };
+    CALL(s, &unnamed, kwr_job_receive(s->job, message));
+}
+
+static void carry(stream *s, bool to_job, uint32_t task, kwr_slice message) {
+    if (s->options.carry == NULL ||
+        s->options.carry(s->options.carry_ctx, s, to_job, task, message))
+        stream_give(s, to_job, task, message);
+}
+
+static const char *stream_name(const stream *s) {
+    return s->options.job.name != NULL ? s->options.job.name : "stream";
+}
+
+static void on_event(stream *s, const kwr_job_event *event) {
+    cr_assert(s->event_count < STREAM_EVENTS, "too many events");
+    stream_event *e = &s->events[s->event_count++];
+    *e = (stream_event){ .kind = event->kind,
+                         .checkpoint = event->checkpoint,
+                         .slot = event->slot,
+                         .bytes = event->bytes,
+                         .entries = event->entries,
+                         .final = event->final,
+                         .task = event->task };
+    if (event->kind == KWR_JOB_SEND) e->message = stream_message_kind(event->message);
+    if (s->options.watch_log &&
+        (event->kind == KWR_JOB_PUBLISHING || event->kind == KWR_JOB_PUBLISHED))
+        e->slots = stream_files(s->options.storage, stream_name(s), "log", "0");
+    switch (event->kind) {
+    case KWR_JOB_SEND:
+        if (event->task != KWR_ALL_TASKS) {
+            carry(s, false, event->task, event->message);
+            return;
+        }
+        for (uint32_t i = 0; i < STREAM_TASKS; i++)
+            carry(s, false, i, event->message);
+        return;
+    case KWR_JOB_TRIGGERED: s->triggered = event->checkpoint; return;
+    case KWR_JOB_PUBLISHING: return;
+    case KWR_JOB_PUBLISHED: s->completed = event->checkpoint; return;
+    case KWR_JOB_ABORTED:
+        s->aborted = event->checkpoint;
+        s->abort_error = event->error;
+        return;
+    case KWR_JOB_FINISHED:
+        s->finished = true;
+        s->finished_final = event->final;
+        return;
+    case KWR_JOB_FAILED:
+        s->failed = true;
+        s->failure = event->error;
+        return;
+    }
+}
+
+/* One event, one message of each task, one item of each channel, one record of each source: true
+ * when anything moved. */
+static bool step(stream *s) {
+    bool moved = false;
+    kwr_job_event event;
+    static const kwr_error unnamed = { .text = "kwr_job_poll" };
+    kwr_status status = kwr_job_poll(s->job, &event);
+    if (status == KWR_ERR_NOMEM) status = kwr_job_poll(s->job, &event);
+    if (status < KWR_OK) broke(s, status, &unnamed);
+    if (status == KWR_OK) {
+        on_event(s, &event);
+        moved = true;
+    }
+    for (uint32_t i = 0; i < STREAM_TASKS && s->broken.status == KWR_OK; i++) {
+        kwr_slice message = { 0 };
+        status = kwr_task_poll(s->tasks[i], &message);
+        if (status == KWR_ERR_NOMEM) status = kwr_task_poll(s->tasks[i], &message);
+        if (status < KWR_OK) broke(s, status, kwr_task_error(s->tasks[i]));
+        if (status == KWR_OK) {
+            carry(s, true, i, message);
+            moved = true;
+        }
+        for (uint32_t c = 0; c < STREAM_CHANNELS; c++) {
+            if (s->in[i][c].blocked || s->in[i][c].count == 0) continue;
+            process(s, i, c);
+            moved = true;
+            if (s->broken.status != KWR_OK) return false;
+        }
+        if (!is_source(i)) continue;
+        if (s->positions[i] < s->emit_limit && s->positions[i] < s->options.total) {
+            source_emit(s, i);
+            moved = true;
+        } else if (s->positions[i] >= s->options.total && !s->ended_said[i]) {
+            KWR_MUST(kwr_task_source_ended(s->tasks[i]));
+            s->ended_said[i] = true;
+            moved = true;
+        }
+    }
+    if (s->options.faults != NULL && fault_env_run_one(s->options.faults)) moved = true;
+    return moved && s->broken.status == KWR_OK;
+}
+
+void stream_settle(stream *s) {
+    while (step(s)) {
+    }
+}
+
+void stream_run(stream *s, uint64_t each) {
+    s->emit_limit += each;
+    stream_settle(s);
+}
+
+static bool is_over(const stream *s) {
+    return s->failed || s->finished || s->broken.status != KWR_OK;
+}
+
+/* With threads nothing moves while work is under way: look again until `decided`. */
+static void run_until(stream *s, bool (*decided)(const stream *s, uint64_t after), uint64_t after) {
+    for (;;) {
+        stream_settle(s);
+        if (is_over(s) || decided(s, after)) return;
+        if (s->options.faults == NULL) {
+            sched_yield();
+            continue;
+        }
+        /* Only time is left to move: a retry of the coordinator's, its timeout. */
+        const uint64_t deadline = kwr_job_deadline(s->job);
+        const uint64_t now = s->options.env->clock->mono_ns(s->options.env->clock->ctx);
+        cr_assert(deadline != UINT64_MAX, "nothing moves any more");
+        fault_env_advance(s->options.faults, deadline > now ? deadline - now : 1);
+    }
+}
+
+/* The first checkpoint above `after` has completed or been aborted. */
+static bool is_decided(const stream *s, uint64_t after) {
+    return s->triggered > after && (s->completed >= s->triggered || s->aborted >= s->triggered);
+}
+
+uint64_t stream_checkpoint(stream *s) {
+    static const kwr_error unnamed = { .text = "kwr_job_trigger" };
+    const uint64_t before = s->triggered;
+    CALL(s, &unnamed, kwr_job_trigger(s->job));
+    run_until(s, is_decided, before);
+    return !is_over(s) && s->completed == s->triggered ? s->completed : 0;
+}
+
+static bool never(const stream *s, uint64_t after) {
+    (void)s;
+    (void)after;
+    return false;
+}
+
+void stream_finish(stream *s) {
+    s->emit_limit = s->options.total;
+    run_until(s, never, 0);
+    stream_settle(s);
+}
+
+/* ---- open and close ---- */
+
+static kwr_status open_states(stream *s, uint32_t task, kwr_error *err) {
+    const kwr_reducing_descriptor count = { .struct_size = sizeof count,
+                                            .name = "count",
+                                            .type = { .kind = KWR_TYPE_I64 },
+                                            .reduce = KWR_REDUCE_SUM };
+    const kwr_value_descriptor value = { .struct_size = sizeof value, .name = "value" };
+    kwr_backend *backend = kwr_task_backend(s->tasks[task]);
+    kwr_status status = kwr_reducing_open(backend, &count, &s->counts[task], err);
+    if (status < KWR_OK) return status;
+    return kwr_value_open(backend, &value, &s->values[task], err);
+}
+
+static kwr_status open_task(stream *s, uint32_t task, kwr_error *err) {
+    kwr_task_options options = { .struct_size = sizeof options,
+                                 .env = s->options.env,
+                                 .storage = s->options.storage,
+                                 .channels = is_source(task) ? 0 : STREAM_CHANNELS,
+                                 .limits = s->options.job.limits };
+    kwr_status status = kwr_job_assignment(s->job, task, &options.assignment, err);
+    if (status < KWR_OK) return status;
+    status = kwr_task_open(&options, &s->tasks[task], err);
+    if (status < KWR_OK) return status;
+    cr_assert(kwr_task_restored(s->tasks[task]) == s->info.restored_checkpoint, "restored id");
+    if (is_count(task)) return open_states(s, task, err);
+    if (!is_source(task) || kwr_task_split_count(s->tasks[task]) == 0) return KWR_OK;
+    kwr_split split = { 0 };
+    KWR_MUST(kwr_task_split(s->tasks[task], 0, &split));
+    cr_assert(split.position.size == sizeof s->positions[0], "position");
+    memcpy(&s->positions[task], split.position.data, split.position.size);
+    KWR_ASSERT_SLICE(split.identity, "the input of the tests");
+    return KWR_OK;
+}
+
+static kwr_status add_tasks(stream *s, kwr_error *err) {
+    uint32_t number = 0;
+    kwr_status status = KWR_OK;
+    for (uint32_t i = 0; i < STREAM_SOURCES && status >= KWR_OK; i++)
+        status =
+            kwr_job_add_task(s->job, "source", i, STREAM_SOURCES, KWR_TASK_SOURCE, &number, err);
+    for (uint32_t i = 0; i < STREAM_COUNTS && status >= KWR_OK; i++)
+        status = kwr_job_add_task(s->job, "count", i, STREAM_COUNTS, KWR_TASK_KEYED, &number, err);
+    if (status >= KWR_OK)
+        status = kwr_job_add_task(s->job, "sink", 0, 1, KWR_TASK_SINK, &number, err);
+    return status;
+}
+
+static kwr_status open_all(stream *s, kwr_error *err) {
+    kwr_job_options job = s->options.job;
+    job.struct_size = sizeof job;
+    job.env = s->options.env;
+    job.storage = s->options.storage;
+    job.name = stream_name(s);
+    kwr_status status = kwr_job_open(&job, &s->job, err);
+    if (status < KWR_OK) return status;
+    s->info.struct_size = sizeof s->info;
+    kwr_job_get_info(s->job, &s->info);
+    status = add_tasks(s, err);
+    for (uint32_t i = 0; i < STREAM_TASKS && status >= KWR_OK; i++)
+        status = open_task(s, i, err);
+    if (status < KWR_OK) return status;
+    sink_commit(s, s->info.restored_checkpoint);
+    s->emit_limit = s->positions[0] > s->positions[1] ? s->positions[0] : s->positions[1];
+    stream_expect_consistent(s, "after the restore");
+    return kwr_job_start(s->job, err);
+}
+
+kwr_status stream_open(stream *s, const stream_options *options, kwr_error *err) {
+    memset(s, 0, sizeof *s);
+    s->options = *options;
+    const kwr_status status = open_all(s, err);
+    if (status < KWR_OK) stream_close(s);
+    return status;
+}
+
+void stream_must_open(stream *s, const stream_options *options) {
+    kwr_error err = { 0 };
+    KWR_MUST_ERR(stream_open(s, options, &err), err);
+}
+
+void stream_close(stream *s) {
+    for (uint32_t i = 0; i < STREAM_TASKS; i++) {
+        kwr_task_close(s->tasks[i]);
+        for (uint32_t c = 0; c < STREAM_CHANNELS; c++)
+            free(s->in[i][c].items);
+        memset(s->in[i], 0, sizeof s->in[i]);
+        s->tasks[i] = NULL;
+    }
+    kwr_job_close(s->job);
+    s->job = NULL;
+    free(s->buffered.items);
+    s->buffered = (stream_records){ 0 };
+}
+
+/* ---- looking inside ---- */
+
+int64_t stream_count(stream *s, uint32_t key) {
+    const uint32_t task = count_of(s, key);
+    kwr_backend *backend = kwr_task_backend(s->tasks[task]);
+    kwr_slice stored = { 0 };
+    int64_t count = 0;
+    CALL(s, kwr_backend_error(backend), kwr_backend_set_key(backend, KWR_SLICE_OF(key)));
+    if (s->broken.status != KWR_OK) return -1;
+    if (kwr_reducing_get(s->counts[task], &stored) == KWR_OK)
+        memcpy(&count, stored.data, sizeof count);
+    return count;
+}
+
+void stream_expect_consistent(stream *s, const char *when) {
+    int64_t totals[STREAM_KEYS];
+    key_totals(s->positions, totals);
+    for (uint32_t key = 0; key < STREAM_KEYS; key++) {
+        const int64_t count = stream_count(s, key);
+        cr_assert(count == totals[key] || s->broken.status != KWR_OK,
+                  "%s: key %u was emitted %lld times, its state says %lld", when, key,
+                  (long long)totals[key], (long long)count);
+    }
+}
+
+size_t stream_find_event(const stream *s, size_t from, kwr_job_event_kind kind,
+                         uint64_t checkpoint) {
+    for (size_t i = from; i < s->event_count; i++)
+        if (s->events[i].kind == kind && s->events[i].checkpoint == checkpoint) return i;
+    return SIZE_MAX;
+}
+
+size_t stream_find_sent(const stream *s, size_t from, uint16_t message, uint64_t checkpoint) {
+    for (size_t i = from; i < s->event_count; i++)
+        if (s->events[i].kind == KWR_JOB_SEND && s->events[i].message == message &&
+            s->events[i].checkpoint == checkpoint)
+            return i;
+    return SIZE_MAX;
+}
+
+typedef struct name_count {
+    size_t count;
+} name_count;
+
+static kwr_status count_name(void *ctx, const char *name) {
+    (void)name;
+    ((name_count *)ctx)->count++;
+    return KWR_OK;
+}
+
+size_t stream_files(kwr_storage *storage, const char *job, const char *dir, const char *prefix) {
+    const kwr_storage_ops *ops = storage->ops;
+    kwr_storage_dir *root = NULL, *below = NULL;
+    kwr_error err = { 0 };
+    name_count found = { 0 };
+    if (ops->dir_open(storage, NULL, job, false, &root, &err) < KWR_OK) return 0;
+    if (dir[0] == '\0') {
+        KWR_MUST_ERR(ops->list(storage, root, prefix, count_name, &found, &err), err);
+    } else if (ops->dir_open(storage, root, dir, false, &below, &err) >= KWR_OK) {
+        KWR_MUST_ERR(ops->list(storage, below, prefix, count_name, &found, &err), err);
+        ops->dir_close(storage, below);
+    }
+    ops->dir_close(storage, root);
+    return found.count;
+}
