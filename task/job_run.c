@@ -418,6 +418,8 @@ static kwr_status receive_ack(kwr_job *job, const kwr_message *m) {
     kwr_bytes part = { 0 };
     bool ignored = false;
     if (m->part.size == 0) return KWR_ERR_CORRUPT;
+    /* The message that said so may have been lost. */
+    if (m->last && is_source(job, m->task)) KWR_TRY(step_task(job, KWR_ON_SOURCE_ENDED, m->task));
     KWR_TRY(kwr_bytes_new(job->env, m->part.size, &part));
     memcpy(part.data, m->part.data, m->part.size);
     /* Before the step: when this is the last one, the step asks for publishing. */

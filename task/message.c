@@ -119,6 +119,7 @@ static void message_body(codec *c, kwr_message *m) {
         field_u64(c, &m->checkpoint);
         field_u64(c, &m->entries);
         field_u64(c, &m->bytes);
+        field_bool(c, &m->last);
         field_bytes(c, &m->part);
         return;
     case KWR_MESSAGE_DECLINE:

@@ -28,6 +28,7 @@ static kwr_status ack_encode(kwr_task *task, const kwr_subtask_part *content, ui
     KWR_CLEANUP(kwr_bytes_free) kwr_bytes encoded = { 0 };
     KWR_TRY(kwr_subtask_part_encode(task->env, content, &encoded, err));
     kwr_message m = { .kind = KWR_MESSAGE_ACK,
+                      .last = task->ended,
                       .generation = a->generation,
                       .checkpoint = part->checkpoint,
                       .task = a->task,
