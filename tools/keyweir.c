@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The keyweir command: opens checkpoints without the engine that wrote them, and never writes. */
+#include <getopt.h>
+#include <signal.h>
+#include <stdlib.h>
+
+#include "base/name.h"
+#include "tools/tool.h"
+
+typedef struct verb {
+    const char *name;
+    const char *arguments;
+    const char *help;
+    int (*run)(const tool_options *options);
+} verb;
+
+static const verb verbs[] = {
+    { "ls", "ROOT|JOB", "list the completed checkpoints", tool_ls },
+    { "latest", "ROOT|JOB", "print the path of the newest completed checkpoint of each job",
+      tool_latest },
+    { "show", "CHECKPOINT", "show what a checkpoint consists of", tool_show },
+    { "dump", "CHECKPOINT", "print the entries of keyed state", tool_dump },
+    { "verify", "CHECKPOINT|ROOT|JOB", "read every byte and check it", tool_verify },
+};
+
+static void usage(FILE *out) {
+    fputs("usage: keyweir VERB [options] PLACE\n\n", out);
+    for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++)
+        fprintf(out, "  %-7s %-20s %s\n", verbs[i].name, verbs[i].arguments, verbs[i].help);
+    fputs("\n"
+          "PLACE is a path or file: URI: ROOT the checkpoint root, JOB one job's directory in it,\n"
+          "CHECKPOINT a chk-... directory.\n\n"
+          "  --json                 JSON on stdout (dump: one object per line)\n"
+          "  --format text|json     dump: the same choice by name\n"
+          "  --operator ID          dump: only this operator\n"
+          "  --state NAME           dump: only this state\n"
+          "  --top N                dump: the N largest values of a numeric state\n"
+          "  --quiet                verify: findings only\n"
+          "  --version, --help\n\n"
+          "exit: 0 good, 1 damaged, missing or none, 2 usage, 3 cannot read\n",
+          out);
+}
+
+static int usage_error(const char *what, const char *name) {
+    fprintf(stderr, "keyweir: %s%s%s (see keyweir --help)\n", what, name == NULL ? "" : " ",
+            name == NULL ? "" : name);
+    return TOOL_USAGE;
+}
+
+enum { OPT_JSON = 256, OPT_FORMAT, OPT_OPERATOR, OPT_STATE, OPT_TOP, OPT_QUIET };
+
+/* Which options a verb takes beside --json. */
+static bool option_fits(const verb *v, int option) {
+    if (option == OPT_JSON) return true;
+    if (option == OPT_QUIET) return v->run == tool_verify;
+    return v->run == tool_dump;
+}
+
+static int parse(int argc, char **argv, const verb *v, tool_options *out) {
+    static const struct option longs[] = { { "json", no_argument, NULL, OPT_JSON },
+                                           { "format", required_argument, NULL, OPT_FORMAT },
+                                           { "operator", required_argument, NULL, OPT_OPERATOR },
+                                           { "state", required_argument, NULL, OPT_STATE },
+                                           { "top", required_argument, NULL, OPT_TOP },
+                                           { "quiet", no_argument, NULL, OPT_QUIET },
+                                           { "help", no_argument, NULL, 'h' },
+                                           { NULL, 0, NULL, 0 } };
+    int option;
+    opterr = 0;
+    while ((option = getopt_long(argc, argv, ":h", longs, NULL)) != -1) {
+        if (option == 'h') {
+            usage(stdout);
+            exit(TOOL_GOOD);
+        }
+        if (option == ':') return usage_error("a value is missing after", argv[optind - 1]);
+        if (option == '?') return usage_error("unknown option", argv[optind - 1]);
+        if (!option_fits(v, option)) {
+            fprintf(stderr, "keyweir: %s does not take --%s\n", v->name,
+                    longs[option - OPT_JSON].name);
+            return TOOL_USAGE;
+        }
+        switch (option) {
+        case OPT_JSON: out->json = true; break;
+        case OPT_FORMAT:
+            if (strcmp(optarg, "json") != 0 && strcmp(optarg, "text") != 0)
+                return usage_error("--format is text or json, not", optarg);
+            out->json = optarg[0] == 'j';
+            break;
+        case OPT_OPERATOR: out->operator_id = optarg; break;
+        case OPT_STATE: out->state = optarg; break;
+        case OPT_TOP:
+            if (!kwr_parse_u64(optarg, strlen(optarg), &out->top) || out->top == 0 ||
+                out->top > 100000000)
+                return usage_error("--top takes a number from 1 to 100000000, not", optarg);
+            break;
+        case OPT_QUIET: out->quiet = true; break;
+        default: break;
+        }
+    }
+    if (optind >= argc) return usage_error("a place is missing after", v->name);
+    if (optind + 1 < argc) return usage_error("one place, not also", argv[optind + 1]);
+    out->target = argv[optind];
+    if (out->target[0] == '\0') return usage_error("the place is empty", NULL);
+    return TOOL_GOOD;
+}
+
+int main(int argc, char **argv) {
+    signal(SIGPIPE, SIG_DFL); /* a closed pipe ends the dump quietly, whatever we inherited */
+    if (argc < 2) {
+        usage(stderr);
+        return TOOL_USAGE;
+    }
+    if (strcmp(argv[1], "--version") == 0) {
+        printf("keyweir %s\n", kwr_version());
+        return TOOL_GOOD;
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
+        strcmp(argv[1], "help") == 0) {
+        usage(stdout);
+        return TOOL_GOOD;
+    }
+    for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++) {
+        if (strcmp(argv[1], verbs[i].name) != 0) continue;
+        tool_options options = { 0 };
+        int code = parse(argc - 1, argv + 1, &verbs[i], &options);
+        if (code == TOOL_GOOD) code = verbs[i].run(&options);
+        if (fflush(stdout) != 0 || ferror(stdout)) {
+            fputs("keyweir: cannot write to stdout\n", stderr);
+            return TOOL_CANNOT_READ;
+        }
+        return code;
+    }
+    return usage_error("unknown verb", argv[1]);
+}
