@@ -143,19 +143,30 @@ bool tool_print_json(json_t *json, bool compact) {
     return ok;
 }
 
-bool tool_print_text_field(json_t *json, char end) {
-    char *text = json == NULL ? NULL : json_dumps(json, JSON_ENCODE_ANY | JSON_COMPACT);
-    bool ok = text != NULL;
-    if (ok) {
-        size_t size = strlen(text);
-        const char *start = text;
-        if (json_is_string(json)) { /* the escapes stay, the quotes go */
-            start++;
-            size -= 2;
-        }
-        ok = fwrite(start, 1, size, stdout) == size && fputc(end, stdout) != EOF;
+/* Bytes as they are, but for what would break a line or a field, and the escape itself. */
+static bool print_escaped(const char *text, size_t size) {
+    bool ok = true;
+    for (size_t i = 0; ok && i < size; i++) {
+        const unsigned char c = (unsigned char)text[i];
+        if (c == '\\')
+            ok = fputs("\\\\", stdout) != EOF;
+        else if (c < 0x20 || c == 0x7f)
+            ok = printf("\\x%02x", c) > 0;
+        else
+            ok = fputc(c, stdout) != EOF;
     }
-    free(text);
-    json_decref(json);
     return ok;
+}
+
+bool tool_print_text_field(json_t *json, char end) {
+    bool ok = json != NULL;
+    if (ok && json_is_string(json)) {
+        ok = print_escaped(json_string_value(json), json_string_length(json));
+    } else if (ok) {
+        char *text = json_dumps(json, JSON_ENCODE_ANY | JSON_COMPACT);
+        ok = text != NULL && fputs(text, stdout) != EOF;
+        free(text);
+    }
+    json_decref(json);
+    return ok && fputc(end, stdout) != EOF;
 }

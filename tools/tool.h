@@ -75,7 +75,7 @@ json_t *tool_json_value(const kwr_type *type, kwr_slice bytes);
 /* One line (compact) or a document (indented) on stdout, and frees it; false: no memory or output.
  */
 bool tool_print_json(json_t *json, bool compact);
-/* Strings without quotes and control characters escaped; other JSON compact. */
+/* Strings as they are, control characters and '\\' escaped; other JSON compact. */
 bool tool_print_text_field(json_t *json, char end);
 
 int tool_ls(const tool_options *options);
