@@ -105,7 +105,7 @@ static bool parse_checkpoint_path(const char *text, wc_options *out) {
     size_t at = size;
     while (at > 0 && text[at - 1] != '/')
         at--;
-    char name[64];
+    char name[64] = "";
     if (size - at >= sizeof name) return false;
     memcpy(name, text + at, size - at);
     name[size - at] = '\0';
