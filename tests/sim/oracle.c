@@ -1,0 +1,320 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/sim/oracle.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "base/limits.h"
+#include "base/name.h"
+#include "snapshot/checkpoint.h"
+#include "tests/sim/process.h"
+#include "tests/sim/world.h"
+
+__attribute__((format(printf, 3, 4))) static bool broken(char *why, size_t size, const char *format,
+                                                         ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(why, size, format, arguments);
+    va_end(arguments);
+    return false;
+}
+
+/* ---- checkpoints ---- */
+
+typedef struct looking {
+    sim_disk *disk;
+    sim_process *process;
+    const sim_script *script;
+    sim_outlook out;
+    char *why;
+    size_t why_size;
+    bool good;
+    uint64_t counts[SIM_KEYS_MAX]; /* of the checkpoint being read */
+    const char *finding;
+    char finding_text[512];
+} looking;
+
+static void on_finding(void *ctx, const kwr_finding *finding) {
+    looking *l = ctx;
+    if (l->finding != NULL) return;
+    snprintf(l->finding_text, sizeof l->finding_text, "%s offset %llu: %s", finding->file,
+             (unsigned long long)finding->offset, finding->text);
+    l->finding = l->finding_text;
+}
+
+/* Keys are "k<number>". */
+static bool parse_key(kwr_slice key, unsigned keys, unsigned *out) {
+    uint64_t number;
+    const char *text = key.data;
+    if (key.size < 2 || text[0] != 'k' || !kwr_parse_u64(text + 1, key.size - 1, &number) ||
+        number >= keys)
+        return false;
+    *out = (unsigned)number;
+    return true;
+}
+
+static kwr_status on_entry(void *ctx, const kwr_manifest_operator *op,
+                           const kwr_manifest_subtask *subtask, const kwr_state_info *state,
+                           const kwr_entry *entry) {
+    looking *l = ctx;
+    unsigned key;
+    (void)op;
+    (void)subtask;
+    (void)state;
+    if (entry->value.size != 8 || !parse_key(entry->key, l->script->keys, &key) ||
+        l->counts[key] != 0) {
+        l->good = broken(l->why, l->why_size, "an entry of the state is not one we wrote");
+        return KWR_ERR_CORRUPT;
+    }
+    l->counts[key] = kwr_get_le64(entry->value.data);
+    return KWR_OK;
+}
+
+/* Records of `key` before the source positions of the manifest. */
+static bool expected_counts(looking *l, const kwr_manifest *m, uint64_t *expected) {
+    memset(expected, 0, SIM_KEYS_MAX * sizeof *expected);
+    for (size_t o = 0; o < m->operator_count; o++) {
+        if ((m->operators[o].roles & 1) == 0) continue;
+        for (uint32_t s = 0; s < m->operators[o].parallelism; s++) {
+            const kwr_manifest_subtask *t = &m->operators[o].subtasks[s];
+            for (size_t i = 0; i < t->split_count; i++) {
+                uint64_t position;
+                if (!kwr_parse_u64(t->splits[i].position.data, t->splits[i].position.size,
+                                   &position) ||
+                    position > l->script->records)
+                    return broken(l->why, l->why_size, "a split's position is not one we set");
+                for (uint64_t r = 0; r < position; r++)
+                    expected[l->script->key_of[s * l->script->records + r]]++;
+            }
+        }
+    }
+    return true;
+}
+
+static void look_at_checkpoint(looking *l, const kwr_job_dirs *dirs, const kwr_limits *limits,
+                               const kwr_slot *slot) {
+    kwr_manifest *m = NULL;
+    kwr_error err = { 0 };
+    kwr_verify_result result = { 0 };
+    uint64_t expected[SIM_KEYS_MAX];
+    if (kwr_checkpoint_open(dirs, limits, slot, &m, &err) < KWR_OK ||
+        kwr_checkpoint_verify(dirs, limits, m, on_finding, l, &result, &err) < KWR_OK) {
+        l->good = broken(l->why, l->why_size, "checkpoint %llu of the log cannot be read: %s",
+                         (unsigned long long)slot->checkpoint, err.text);
+    } else if (result.findings > 0) {
+        l->good = broken(l->why, l->why_size, "checkpoint %llu of the log is damaged: %s",
+                         (unsigned long long)slot->checkpoint, l->finding);
+    } else {
+        memset(l->counts, 0, sizeof l->counts);
+        if (kwr_checkpoint_walk(dirs, limits, m, NULL, on_entry, l, &err) < KWR_OK && l->good)
+            l->good = broken(l->why, l->why_size, "checkpoint %llu: %s",
+                             (unsigned long long)slot->checkpoint, err.text);
+        if (l->good) l->good = expected_counts(l, m, expected);
+        for (unsigned k = 0; l->good && k < l->script->keys; k++)
+            if (l->counts[k] != expected[k])
+                l->good =
+                    broken(l->why, l->why_size,
+                           "not a consistent cut: checkpoint %llu has %llu for k%u, its "
+                           "sources have read %llu",
+                           (unsigned long long)slot->checkpoint, (unsigned long long)l->counts[k],
+                           k, (unsigned long long)expected[k]);
+    }
+    kwr_manifest_free(m);
+}
+
+static void look_at_log(looking *l, const kwr_job_dirs *dirs, const kwr_limits *limits) {
+    kwr_log log = { 0 };
+    kwr_error err = { 0 };
+    bool base_missing = false;
+    uint64_t generation = 0;
+    if (kwr_log_read(dirs, limits, &log, &err) < KWR_OK) {
+        l->good = broken(l->why, l->why_size, "the log cannot be read: %s", err.text);
+        return;
+    }
+    for (size_t i = 0; l->good && i < log.count; i++) {
+        const kwr_slot *slot = &log.slots[i];
+        if (slot->generation < generation ||
+            (slot->kind == KWR_SLOT_CHECKPOINT && i > 0 && slot->generation != generation)) {
+            l->good = broken(l->why, l->why_size,
+                             "fencing: slot %llu is of generation %llu, above a fence of %llu",
+                             (unsigned long long)slot->number, (unsigned long long)slot->generation,
+                             (unsigned long long)generation);
+        }
+        generation = slot->generation;
+        if (l->good && slot->kind == KWR_SLOT_CHECKPOINT) look_at_checkpoint(l, dirs, limits, slot);
+    }
+    const kwr_slot *newest = kwr_log_newest(&log, &base_missing);
+    l->out = (sim_outlook){ .newest = newest == NULL ? 0 : newest->checkpoint,
+                            .generation = generation,
+                            .highest = kwr_log_highest(&log),
+                            .final = newest != NULL && newest->final };
+    kwr_log_free(&log);
+}
+
+static void look(void *ctx) {
+    looking *l = ctx;
+    const kwr_env *env = sim_process_env(l->process);
+    kwr_storage *storage = NULL;
+    kwr_job_dirs dirs = { 0 };
+    kwr_limits limits;
+    kwr_error err = { 0 };
+    const kwr_status opened = kwr_storage_open(env, "file:/ckpt", false, &storage, &err);
+    if (opened == KWR_ERR_MISSING) return; /* before the first start got that far */
+    if (opened < KWR_OK || kwr_limits_complete(NULL, &limits, &err) < KWR_OK) {
+        l->good = broken(l->why, l->why_size, "the storage cannot be opened: %s", err.text);
+        return;
+    }
+    const kwr_status found = kwr_job_dirs_open(env, storage, "sim", false, &dirs, &err);
+    if (found == KWR_OK)
+        look_at_log(l, &dirs, &limits);
+    else if (found != KWR_ERR_MISSING)
+        l->good = broken(l->why, l->why_size, "the job cannot be opened: %s", err.text);
+    if (found == KWR_OK) kwr_job_dirs_close(&dirs);
+    kwr_storage_close(storage);
+}
+
+bool sim_check_checkpoints(sim_disk *disk, const sim_script *script, sim_outlook *out, char *why,
+                           size_t why_size) {
+    sim_shared shared = { .faults_off = true };
+    looking l = { .disk = disk, .script = script, .why = why, .why_size = why_size, .good = true };
+    l.process = sim_process_new(&shared, disk, 99);
+    if (!sim_process_run(l.process, look, &l)) l.good = false;
+    sim_process_free(l.process);
+    if (l.good) *out = l.out;
+    return l.good;
+}
+
+/* ---- output ---- */
+
+typedef struct part {
+    uint64_t checkpoint;
+    char *data;
+    size_t size;
+} part;
+
+typedef struct parts {
+    part *items;
+    size_t count, capacity;
+    bool foreign;
+    char name[256];
+} parts;
+
+static void on_part(void *ctx, const char *path, const void *data, size_t size) {
+    parts *list = ctx;
+    if (strncmp(path, "/out/part-", 10) != 0) return;
+    char *end;
+    const uint64_t checkpoint = strtoull(path + 10, &end, 10);
+    if (*end != '-') {
+        list->foreign = true;
+        snprintf(list->name, sizeof list->name, "%s", path);
+        return;
+    }
+    if (list->count == list->capacity) {
+        list->capacity = list->capacity == 0 ? 32 : 2 * list->capacity;
+        list->items = realloc(list->items, list->capacity * sizeof *list->items);
+        if (list->items == NULL) abort();
+    }
+    char *copy = malloc(size + 1);
+    if (copy == NULL) abort();
+    memcpy(copy, data, size);
+    copy[size] = '\0';
+    list->items[list->count++] = (part){ checkpoint, copy, size };
+}
+
+static int by_checkpoint(const void *a, const void *b) {
+    const part *x = a, *y = b;
+    return (x->checkpoint > y->checkpoint) - (x->checkpoint < y->checkpoint);
+}
+
+/* Reads "k<key> TAB <count> LF" lines and counts on from `seen`. */
+static bool read_part(const part *p, const sim_script *script, uint64_t *seen, char *why,
+                      size_t why_size) {
+    size_t at = 0;
+    while (at < p->size) {
+        const char *line = p->data + at, *end = memchr(line, '\n', p->size - at);
+        const char *tab = end == NULL ? NULL : memchr(line, '\t', (size_t)(end - line));
+        unsigned key;
+        uint64_t count;
+        if (tab == NULL ||
+            !parse_key((kwr_slice){ line, (size_t)(tab - line) }, script->keys, &key) ||
+            !kwr_parse_u64(tab + 1, (size_t)(end - tab - 1), &count))
+            return broken(why, why_size, "a torn line in a part of checkpoint %llu",
+                          (unsigned long long)p->checkpoint);
+        if (count != seen[key] + 1)
+            return broken(why, why_size,
+                          "exactly once: k%u goes from %llu to %llu in a part of checkpoint %llu",
+                          key, (unsigned long long)seen[key], (unsigned long long)count,
+                          (unsigned long long)p->checkpoint);
+        seen[key] = count;
+        at = (size_t)(end - p->data) + 1;
+    }
+    return true;
+}
+
+bool sim_check_output(const sim_disk *disk, const sim_script *script, uint64_t highest,
+                      bool complete, char *why, size_t why_size) {
+    parts list = { 0 };
+    uint64_t seen[SIM_KEYS_MAX] = { 0 }, total[SIM_KEYS_MAX] = { 0 };
+    bool good = true;
+    sim_disk_visit(disk, false, on_part, &list);
+    if (list.foreign) good = broken(why, why_size, "%s is not a name of a part", list.name);
+    if (list.count > 1) qsort(list.items, list.count, sizeof *list.items, by_checkpoint);
+    for (size_t i = 0; i < list.count; i++) {
+        if (good && list.items[i].checkpoint > highest)
+            good =
+                broken(why, why_size, "output of checkpoint %llu is visible; completed is %llu",
+                       (unsigned long long)list.items[i].checkpoint, (unsigned long long)highest);
+        if (good) good = read_part(&list.items[i], script, seen, why, why_size);
+        free(list.items[i].data);
+    }
+    free(list.items);
+    for (size_t r = 0; r < (size_t)script->sources * script->records; r++)
+        total[script->key_of[r]]++;
+    for (unsigned k = 0; good && k < script->keys; k++)
+        if (complete ? seen[k] != total[k] : seen[k] > total[k])
+            good = broken(why, why_size, "exactly once: k%u was counted to %llu of %llu", k,
+                          (unsigned long long)seen[k], (unsigned long long)total[k]);
+    return good;
+}
+
+/* ---- garbage ---- */
+
+typedef struct census {
+    unsigned checkpoints, slots, shared, pending, other;
+    char example[256];
+} census;
+
+static void on_file(void *ctx, const char *path, const void *data, size_t size) {
+    census *c = ctx;
+    (void)data;
+    (void)size;
+    if (strncmp(path, "/ckpt/sim/log/", 14) == 0 && path[14] != '.')
+        c->slots++;
+    else if (strncmp(path, "/ckpt/sim/shared/", 17) == 0 && path[17] != '.')
+        c->shared++;
+    else if (strncmp(path, "/ckpt/sim/chk-", 14) == 0 && strstr(path, "/.") == NULL)
+        c->checkpoints += strstr(path, "manifest.json") != NULL;
+    else if (strncmp(path, "/out/.pending-", 14) == 0)
+        c->pending++;
+    else if (strstr(path, "/.") != NULL && strstr(path, ".keyweir.lock") == NULL) {
+        c->other++;
+        snprintf(c->example, sizeof c->example, "%s", path);
+    }
+}
+
+bool sim_check_garbage(sim_disk *disk, unsigned retain, char *why, size_t why_size) {
+    census c = { 0 };
+    sim_disk_visit(disk, false, on_file, &c);
+    /* A final attempt that ended cleanly may leave what its last retention could not yet remove:
+     * one checkpoint. Explicit choices are not made here. */
+    if (c.checkpoints > retain + 1)
+        return broken(why, why_size, "garbage: %u checkpoints are left, %u are to be retained",
+                      c.checkpoints, retain);
+    if (c.pending > 0) return broken(why, why_size, "garbage: %u pending outputs", c.pending);
+    if (c.other > 0)
+        return broken(why, why_size, "garbage: %u temporary files, such as %s", c.other, c.example);
+    return true;
+}
