@@ -172,7 +172,8 @@ static void step_attempt(world *w, sim_attempt *attempt) {
     size_t choice = sim_below(&w->shared.schedule, choices);
     if (w->plan->policy == 1 && sim_below(&w->shared.schedule, 4) != 0)
         choice = w->priorities[0] % choices; /* sticks to one kind of thing for a while */
-    if (w->plan->policy == 2 && choices > 1 && choice == w->priorities[1] % choices)
+    if (w->plan->policy == 2 && choices > 1 && choice == w->priorities[1] % choices &&
+        sim_below(&w->shared.schedule, 16) != 0)
         choice = (choice + 1) % choices; /* one of them hardly ever gets its turn */
     if (sim_below(&w->shared.schedule, 64) == 0) w->priorities[0] = sim_next(&w->shared.schedule);
     sim_attempt_step(attempt, choice);
@@ -180,7 +181,7 @@ static void step_attempt(world *w, sim_attempt *attempt) {
 
 /* Time goes on a little with each step, and jumps to the next deadline when nothing else can. */
 static void pass_time(world *w) {
-    w->shared.now_ns += sim_below(&w->shared.schedule, 100000);
+    w->shared.now_ns += sim_below(&w->shared.schedule, w->shared.faults_off ? 10000 : 100000);
     uint64_t deadline = UINT64_MAX;
     bool idle = true;
     sim_attempt *attempts[] = { w->live, w->zombie_paused ? NULL : w->zombie };
