@@ -177,6 +177,21 @@ static void update_done(sim_disk *disk, update *u) {
     free(u->from_name);
 }
 
+/* What is not yet synced of the names in `dir` is. */
+static void sync_names(sim_disk *disk, const inode *dir) {
+    size_t kept = 0;
+    for (size_t i = 0; i < disk->update_count; i++) {
+        update *u = &disk->updates[i];
+        if (u->dir == dir || u->from_dir == dir) {
+            update_apply(disk, u);
+            update_done(disk, u);
+        } else {
+            disk->updates[kept++] = *u;
+        }
+    }
+    disk->update_count = kept;
+}
+
 /* Changes the visible image and remembers the change. */
 static void change(sim_disk *disk, inode *dir, const char *name, inode *node, inode *from_dir,
                    const char *from_name) {
@@ -560,6 +575,7 @@ static kwr_status fs_open_root(void *ctx, const char *path, unsigned flags, kwr_
         if (status < KWR_OK) return status;
         dir = below;
     }
+    if ((flags & KWR_FS_CREATE) != 0) sync_names(mount->disk, mount->disk->root);
     *out = dir;
     return KWR_OK;
 }
@@ -596,17 +612,7 @@ static kwr_status fs_sync_dir(void *ctx, kwr_dir *dir, kwr_error *err) {
     const sim_fault fault = ask(mount, SIM_SYNC_DIR, dir->path);
     if (fault == SIM_EIO || fault == SIM_ENOSPC || fault == SIM_LOSE_SYNC)
         return injected(SIM_EIO, err, "sync directory", dir->path);
-    size_t kept = 0;
-    for (size_t i = 0; i < disk->update_count; i++) {
-        update *u = &disk->updates[i];
-        if (u->dir == dir->node || u->from_dir == dir->node) {
-            update_apply(disk, u);
-            update_done(disk, u);
-        } else {
-            disk->updates[kept++] = *u;
-        }
-    }
-    disk->update_count = kept;
+    sync_names(disk, dir->node);
     if (fault == SIM_AMBIGUOUS) return injected(SIM_EIO, err, "sync directory", dir->path);
     return KWR_OK;
 }

@@ -301,6 +301,13 @@ static void run_to_the_end(world *w) {
     }
     drop_attempt(w, &w->live);
     if (w->result->failed) return;
+    /* Started once more, a finished job says so again and tidies up. */
+    start_attempt(w, false);
+    if (sim_attempt_look(w->live) != SIM_ATTEMPT_FINISHED)
+        violated(w, "liveness: a finished job started again ends with: %s",
+                 sim_attempt_error(w->live)->text);
+    drop_attempt(w, &w->live);
+    if (w->result->failed) return;
     if (!sim_check_checkpoints(w->disk, &w->script, &look, why, sizeof why) ||
         !sim_check_output(w->disk, &w->script, look.highest, true, why, sizeof why) ||
         !sim_check_garbage(w->disk, w->plan->retain, why, sizeof why))
