@@ -400,9 +400,15 @@ static void open_task(void *ctx) {
     if (n->kind == NODE_COUNT) open_state(n, &err);
     if (n->kind == NODE_SINK) {
         status = sim_sink_open(options.env, n->task, n->index, &n->sink, &err);
-        if (status >= KWR_OK) status = sim_sink_sweep(n->sink, &err);
         if (status < KWR_OK) fail(n->attempt, status, &err);
     }
+}
+
+static void sweep_sink(void *ctx) {
+    node *n = ctx;
+    kwr_error err = { 0 };
+    const kwr_status status = sim_sink_sweep(n->sink, &err);
+    if (status < KWR_OK) fail(n->attempt, status, &err);
 }
 
 static void open_storage(void *ctx) {
@@ -446,6 +452,11 @@ static void open_all(sim_attempt *a) {
         if (!a->failed && !sim_process_run(a->nodes[i].process, open_task, &o))
             fail(a, KWR_ERR_CANCELLED, NULL);
     }
+    /* Only when every sink has committed again what its checkpoint carries. */
+    for (unsigned i = 0; i < a->node_count && !a->failed; i++)
+        if (a->nodes[i].kind == NODE_SINK &&
+            !sim_process_run(a->nodes[i].process, sweep_sink, &a->nodes[i]))
+            fail(a, KWR_ERR_CANCELLED, NULL);
     /* A job that had finished: everything is committed now, there is nothing left to run. */
     if (!a->failed && a->info.restored_final) {
         a->job_finished = true;
