@@ -17,6 +17,7 @@ enum {
     CHANNELS_MAX = SIM_SOURCES_MAX * SIM_COUNTS_MAX + SIM_COUNTS_MAX,
     CHANNEL_DEPTH = 6,
     PROCESSES_MAX = 4,
+    LOST_STEPS = 20,
 };
 
 typedef enum node_kind { NODE_SOURCE, NODE_COUNT, NODE_SINK } node_kind;
@@ -83,6 +84,7 @@ struct sim_attempt {
     bool started, job_finished, failed;
     kwr_error error;
     uint64_t published, notified, commits;
+    unsigned steps_lost;
 };
 
 static void *must(void *memory) {
@@ -695,6 +697,14 @@ static void step_node(void *ctx) {
 
 static void poll_node(void *ctx) { poll_task(ctx); }
 
+/* An engine finds out that it lost a process; what is left of it runs on for a while. */
+void sim_attempt_notice(sim_attempt *a) {
+    bool lost = false;
+    for (unsigned p = 0; p < a->process_count; p++)
+        lost = lost || sim_process_dead(a->processes[p]);
+    if (lost && a->steps_lost++ >= LOST_STEPS) fail(a, KWR_ERR_CANCELLED, NULL);
+}
+
 void sim_attempt_step(sim_attempt *a, size_t choice) {
     if (choice < a->message_count) {
         step_message(a, choice);
@@ -728,8 +738,5 @@ poll:
     for (unsigned i = 0; i < a->node_count; i++)
         if (a->nodes[i].task != NULL)
             (void)sim_process_run(a->nodes[i].process, poll_node, &a->nodes[i]);
-    for (unsigned p = 1; p < a->process_count; p++) {
-        if (!sim_process_dead(a->processes[p]) || a->failed) continue;
-        fail(a, KWR_ERR_CANCELLED, NULL); /* the engine notices a lost process */
-    }
+    sim_attempt_notice(a);
 }

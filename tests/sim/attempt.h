@@ -28,6 +28,8 @@ const kwr_error *sim_attempt_error(const sim_attempt *attempt);
 /* Things it could do now, and doing the i-th. */
 size_t sim_attempt_choices(const sim_attempt *attempt);
 void sim_attempt_step(sim_attempt *attempt, size_t choice);
+/* Told now and then, also when there is nothing to do: it may have lost a process. */
+void sim_attempt_notice(sim_attempt *attempt);
 /* When something becomes due without a step. */
 uint64_t sim_attempt_deadline(const sim_attempt *attempt);
 /* Kills one of its processes (the others notice later), or all of them at once. */

@@ -168,7 +168,10 @@ static void start_attempt(world *w, bool lock_off) {
 
 static void step_attempt(world *w, sim_attempt *attempt) {
     const size_t choices = sim_attempt_choices(attempt);
-    if (choices == 0) return;
+    if (choices == 0) {
+        sim_attempt_notice(attempt);
+        return;
+    }
     size_t choice = sim_below(&w->shared.schedule, choices);
     if (w->plan->policy == 1 && sim_below(&w->shared.schedule, 4) != 0)
         choice = w->priorities[0] % choices; /* sticks to one kind of thing for a while */
