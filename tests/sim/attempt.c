@@ -459,13 +459,13 @@ static void open_all(sim_attempt *a) {
         if (a->nodes[i].kind == NODE_SINK &&
             !sim_process_run(a->nodes[i].process, sweep_sink, &a->nodes[i]))
             fail(a, KWR_ERR_CANCELLED, NULL);
-    /* A job that had finished: everything is committed now, there is nothing left to run. */
+    if (!a->failed && !sim_process_run(a->processes[0], start_job, a))
+        fail(a, KWR_ERR_CANCELLED, NULL);
+    /* A job that had finished: everything is committed now, starting it only tidies up. */
     if (!a->failed && a->info.restored_final) {
         a->job_finished = true;
         for (unsigned i = 0; i < a->node_count; i++)
             a->nodes[i].final_committed = true;
-    } else if (!a->failed && !sim_process_run(a->processes[0], start_job, a)) {
-        fail(a, KWR_ERR_CANCELLED, NULL);
     }
 }
 
