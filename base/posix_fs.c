@@ -121,6 +121,18 @@ static bool made(int result, unsigned flags, bool *fresh) {
     return result == 0 || (errno == EEXIST && (flags & KWR_FS_EXCLUSIVE) == 0);
 }
 
+/* Makes the name of a root durable. One we may not read, such as another user's, is not ours to
+ * make: it was there before. */
+static bool sync_parent(int fd) {
+    const int parent = openat(fd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (parent < 0) return errno == EACCES || errno == EPERM;
+    const bool synced = fsync(parent) == 0 || errno == EINVAL || errno == EROFS;
+    const int failed = errno;
+    close(parent);
+    errno = failed;
+    return synced;
+}
+
 static kwr_status open_root_path(kwr_posix_fs *fs, const char *path, unsigned flags, kwr_dir **out,
                                  kwr_error *err) {
     bool fresh = false;
@@ -134,6 +146,13 @@ static kwr_status open_root_path(kwr_posix_fs *fs, const char *path, unsigned fl
     } while (fd < 0 && errno == EINTR);
     if (fd < 0) return fail_open_dir(err, errno, "", "", path);
     if (fresh) fix_dir_mode(fd);
+    /* Also when it was there: whoever made it may have died before this. */
+    if ((flags & KWR_FS_CREATE) != 0 && !sync_parent(fd)) {
+        const int failed = errno;
+        close(fd);
+        return KWR_FAIL(err, kwr_status_from_errno(failed), failed, "sync the directory of '%s'",
+                        path);
+    }
     return dir_new(fs, fd, NULL, path, out, err);
 }
 

@@ -112,6 +112,7 @@ typedef kwr_status (*kwr_list_fn)(void *ctx, const char *name);
 typedef struct kwr_fs {
     size_t struct_size;
     void *ctx;
+    /* With KWR_FS_CREATE the name of the root is durable when it returns. */
     kwr_status (*open_root)(void *ctx, const char *path, unsigned flags, kwr_dir **out,
                             kwr_error *err);
     kwr_status (*open_dir)(void *ctx, kwr_dir *parent, const char *name, unsigned flags,

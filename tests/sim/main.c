@@ -162,6 +162,8 @@ static int run_many(const options *o) {
            (unsigned long long)t.strikes, (unsigned long long)t.published,
            (unsigned long long)t.commits, (unsigned long long)t.checks, (unsigned long long)t.steps,
            (unsigned long long)t.trace);
+    printf("%llu passed, %llu failed\n", (unsigned long long)(t.seeds - t.violations),
+           (unsigned long long)t.violations);
     return t.violations > 0 || t.seeds == 0;
 }
 
