@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Counts what a `meson test` run did: TESTLOG REPORTS_DIR MESON_EXIT_CODE COUNTS_FILE.
 
-A Criterion program (and the plain runner) closes with a Synthesis line; its numbers count. Any
-other test counts as one. A program that fails without counting a failure, a test program that
+A Criterion program (and the plain runner) closes with a Synthesis line, other programs of many
+cases with "N passed, M failed"; these numbers count. Any other test counts as one. A program that fails without counting a failure, a test program that
 counts nothing, and a sanitizer report that nobody counted are failures too.
 """
 import json
@@ -15,6 +15,9 @@ SYNTHESIS = re.compile(
     r"Synthesis: Tested: (\d+) \| Passing: (\d+) \| Failing: (\d+) \| Crashing: (\d+)")
 
 
+CLOSING = re.compile(r"^(\d+) passed, (\d+) failed$", re.MULTILINE)
+
+
 def count(test):
     """(passed, failed, why) of one entry of the log."""
     output = test.get("stdout", "") + test.get("stderr", "")
@@ -23,6 +26,12 @@ def count(test):
     if test["result"] == "SKIP":
         return 0, 0, "skipped"
     lines = SYNTHESIS.findall(output)
+    closing = CLOSING.findall(output)
+    if not lines and closing:
+        passed, failed = int(closing[-1][0]), int(closing[-1][1])
+        if passed + failed == 0 or (not good and failed == 0):
+            return passed, 1, test["result"]
+        return passed, failed, "" if failed == 0 else "%d failed" % failed
     is_program = os.path.basename(test["command"][0]).startswith("test-")
     if not lines:
         if is_program and good:
