@@ -93,7 +93,7 @@ static void close_task(task *t) {
 static inline void operation(task *t) {
     const uint8_t *key = t->stream + t->next * KEY;
     t->next = (t->next + 1) % STREAM;
-    void *bytes;
+    void *bytes = NULL;
     kwr_status status = kwr_backend_set_key(t->backend, (kwr_slice){ key, KEY });
     if (status >= KWR_OK) status = kwr_value_modify(t->value, KWR_KEEP_SIZE, &bytes, NULL);
     bench_must(status, kwr_backend_error(t->backend), "modify");
