@@ -1,0 +1,214 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""The keyweir command from outside: KEYWEIR WORDCOUNT STEP.
+
+Makes small checkpoints with word count and looks at them. Damage is enumerated: every STEP-th byte
+flipped and every STEP-th length cut (1: all), of every file of a checkpoint, its log included.
+"""
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+
+KEYWEIR, WORDCOUNT, STEP = sys.argv[1], sys.argv[2], int(sys.argv[3])
+TESTS = []
+
+
+def test(function):
+    TESTS.append(function)
+    return function
+
+
+def keyweir(*arguments):
+    done = subprocess.run([KEYWEIR, *arguments], capture_output=True, timeout=60, check=False)
+    assert done.returncode >= 0, "keyweir %s died of signal %d: %s" % (
+        arguments, -done.returncode, done.stderr.decode())
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+def make(folder, *options, text=b"to be or not to be\n\xff raw\nto \xc3\xa4\n"):
+    """A finished job: its root, and the path of its last checkpoint."""
+    source = os.path.join(folder, "in.txt")
+    with open(source, "wb") as out:
+        out.write(text)
+    root = os.path.join(folder, "ck")
+    subprocess.run([WORDCOUNT, "--input", source, "--output", os.path.join(folder, "out"),
+                    "--checkpoints", root, "--parallelism", "2", "--interval-ms", "0", "--quiet",
+                    *options], check=True, capture_output=True, timeout=60)
+    return root, os.path.join(root, "wordcount", "chk-1-1")
+
+
+def files_below(folder):
+    return sorted(os.path.join(where, name) for where, _, names in os.walk(folder)
+                  for name in names if name != "lock")
+
+
+@test
+def ls_and_latest_name_the_checkpoints(folder):
+    root, checkpoint = make(folder)
+    for place in (root, os.path.join(root, "wordcount"), "file:" + root, root + "/"):
+        code, out, _ = keyweir("latest", place)
+        assert (code, out) == (0, checkpoint + "\n"), (place, out)
+        code, out, _ = keyweir("ls", "--json", place)
+        rows = json.loads(out)["checkpoints"]
+        assert code == 0 and len(rows) == 1, out
+        assert rows[0]["path"] == checkpoint and rows[0]["final"] and rows[0]["entries"] == 7
+    code, out, _ = keyweir("ls", root)
+    assert code == 0 and checkpoint in out and "completed" in out
+
+
+@test
+def nothing_completed_is_said_and_ends_with_1(folder):
+    os.mkdir(os.path.join(folder, "empty"))
+    code, out, err = keyweir("latest", os.path.join(folder, "empty"))
+    assert (code, out) == (1, "") and "no completed checkpoint" in err
+    code, _, err = keyweir("latest", os.path.join(folder, "missing"))
+    assert code == 1 and "missing" in err
+
+
+@test
+def show_tells_operators_states_positions_and_committables(folder):
+    _, checkpoint = make(folder)
+    code, out, _ = keyweir("show", checkpoint)
+    assert code == 0
+    for text in ("operator source", "operator count", "operator sink", "state count: reducing of i64",
+                 "key groups 0 to 63", "position 31", "part-1-"):
+        assert text in out, (text, out)
+    code, out, _ = keyweir("show", "--json", checkpoint)
+    shown = json.loads(out)
+    assert code == 0 and shown["anchored"] and shown["final"] and shown["slot"] == 2
+    assert [o["id"] for o in shown["operators"]] == ["source", "count", "sink"]
+
+
+@test
+def dump_prints_every_entry_with_its_real_value(folder):
+    _, checkpoint = make(folder)
+    expected = {"to": 3, "be": 2, "or": 1, "not": 1, "raw": 1, "\u00e4": 1}
+    for format_option in (("--json",), ("--format", "json")):
+        code, out, _ = keyweir("dump", *format_option, checkpoint)
+        entries = [json.loads(line) for line in out.splitlines()]
+        assert code == 0
+        counts = {e["key"]: e["value"] for e in entries if isinstance(e["key"], str)}
+        raw = [e for e in entries if not isinstance(e["key"], str)]
+        assert counts == expected, counts
+        assert [(e["key"], e["value"]) for e in raw] == [({"base64": "/w=="}, 1)]
+        for entry in entries:
+            assert set(entry) == {"operator", "state", "key_group", "key", "namespace", "value"}
+            assert entry["operator"] == "count" and entry["state"] == "count"
+            assert entry["namespace"] == "" and 0 <= entry["key_group"] < 128
+    code, out, _ = keyweir("dump", checkpoint)
+    assert code == 0 and "\tto\t\t3\n" in out, out
+
+
+@test
+def top_sorts_by_value_then_key(folder):
+    _, checkpoint = make(folder)
+    code, out, _ = keyweir("dump", "--top", "4", "--json", checkpoint)
+    top = [(e["key"], e["value"]) for e in map(json.loads, out.splitlines())]
+    assert code == 0 and top == [("to", 3), ("be", 2), ("not", 1), ("or", 1)], top
+    code, out, _ = keyweir("dump", "--top", "1000", "--json", checkpoint)
+    assert code == 0 and len(out.splitlines()) == 7
+    for choice in (("--state", "count"), ("--operator", "count")):
+        assert keyweir("dump", "--top", "1", *choice, checkpoint)[0] == 0
+    for choice in (("--state", "other"), ("--operator", "other"), ("--top", "0"), ("--top", "x")):
+        code, _, err = keyweir("dump", *choice, checkpoint)
+        assert code == 2 and (choice[1] in err or "--top" in err), (choice, err)
+
+
+@test
+def usage_errors_end_with_2_and_name_what_is_wrong(folder):
+    _, checkpoint = make(folder)
+    for arguments, word in ((("frobnicate", checkpoint), "frobnicate"), (("ls",), "ls"),
+                            (("ls", "--top", "3", folder), "--top"), (("ls", "--nope", folder), "--nope"),
+                            (("show", folder), "chk-"), (("dump", "--format", "xml", checkpoint), "xml"),
+                            (("ls", folder, folder), folder), (("dump", checkpoint, "--state"), "--state")):
+        code, _, err = keyweir(*arguments)
+        assert code == 2 and word in err, (arguments, code, err)
+    assert keyweir()[0] == 2
+    code, out, _ = keyweir("--help")
+    assert code == 0 and "verify" in out
+    assert keyweir("--version")[0] == 0
+
+
+@test
+def verify_finds_good_ones_good(folder):
+    root, checkpoint = make(folder)
+    for place in (checkpoint, root, os.path.join(root, "wordcount")):
+        code, out, _ = keyweir("verify", place)
+        assert code == 0 and "0 findings" in out, out
+    code, out, _ = keyweir("verify", "--json", checkpoint)
+    told = json.loads(out)
+    assert code == 0 and told["good"] and told["anchored"] and told["entries"] == 7
+
+
+@test
+def verify_without_the_log_is_not_anchored(folder):
+    root, checkpoint = make(folder)
+    shutil.rmtree(os.path.join(root, "wordcount", "log"))
+    code, out, _ = keyweir("verify", checkpoint)
+    assert code == 1 and "not anchored: no log" in out, out
+    code, out, _ = keyweir("dump", "--json", checkpoint)
+    assert code == 0 and len(out.splitlines()) == 7
+
+
+def every_damage(folder, *options):
+    root, checkpoint = make(folder, *options)
+    files = files_below(os.path.join(root, "wordcount"))
+    kinds = {os.path.basename(os.path.dirname(path)) for path in files}
+    assert "log" in kinds and "chk-1-1" in kinds, kinds
+    tried = 0
+    for path in files:
+        with open(path, "rb") as source:
+            whole = source.read()
+        damaged = [whole[:at] + bytes([whole[at] ^ 0x20]) + whole[at + 1:]
+                   for at in range(tried % STEP, len(whole), STEP)]
+        damaged += [whole[:length] for length in range(tried % STEP, len(whole), STEP)]
+        damaged += [whole + b"\0"]
+        for content in damaged:
+            with open(path, "wb") as out:
+                out.write(content)
+            code, out, err = keyweir("verify", checkpoint)
+            assert code == 1, "%s: %d of %d bytes, verify says %d: %s%s" % (
+                path, len(content), len(whole), code, out, err)
+            tried += 1
+        os.remove(path)
+        code, out, _ = keyweir("verify", checkpoint)
+        assert code == 1, "%s removed: %s" % (path, out)
+        with open(path, "wb") as out:
+            out.write(whole)
+    assert keyweir("verify", checkpoint)[0] == 0
+    assert tried * STEP > 3000, tried
+    return files
+
+
+@test
+def verify_finds_every_damage_inline(folder):
+    files = every_damage(folder)
+    assert any(path.endswith("/inline") for path in files)
+
+
+@test
+def verify_finds_every_damage_in_data_files(folder):
+    files = every_damage(folder, "--inline-bytes", "0")
+    assert any(path.endswith(".kwp") for path in files)
+
+
+def main():
+    passed = failed = 0
+    for function in TESTS:
+        folder = tempfile.mkdtemp(prefix="kwr-tool-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
+        try:
+            function(folder)
+            passed += 1
+        except Exception as error:  # pylint: disable=broad-except
+            failed += 1
+            print("FAILED %s: %s: %s" % (function.__name__, type(error).__name__, error))
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    print("%d passed, %d failed" % (passed, failed))
+    return 1 if failed or not passed else 0
+
+
+sys.exit(main())
