@@ -767,6 +767,15 @@ def damage(data, chance):
         yield "cut at %d" % at, data[:at]
 
 
+def verify(job):
+    """What `keyweir verify` says of the only checkpoint; 1 where it was not built."""
+    if "KEYWEIR" not in os.environ:
+        return 1
+    return subprocess.run([os.environ["KEYWEIR"], "verify",
+                           os.path.join(job.checkpoints, "wordcount", "chk-1-1")],
+                          capture_output=True, check=False, timeout=PATIENCE_S).returncode
+
+
 @test
 def any_damage_to_what_a_restore_uses_stops_it(folder):
     chance = random.Random(11)
@@ -793,14 +802,17 @@ def any_damage_to_what_a_restore_uses_stops_it(folder):
                 result = job.run()
                 text = "%s: %s: exit %d, %s%s" % (path, what, result.code, result.out, result.err)
                 assert result.code == 1, text
-                assert os.path.basename(path) in result.err, text
+                assert os.path.basename(path) in result.err and "offset" in result.err, text
+                assert verify(job) == 1, text + ", but verify found nothing"
                 shutil.rmtree(job.checkpoints)
                 shutil.copytree(good, job.checkpoints)
             os.unlink(path)
             result = job.run()
             assert result.code == 1, "%s gone: %d %s" % (path, result.code, result.err)
+            assert verify(job) == 1, "%s gone, but verify found nothing" % path
             shutil.rmtree(job.checkpoints)
             shutil.copytree(good, job.checkpoints)
+        assert "KEYWEIR" not in os.environ or verify(job) == 0, "verify refuses what is good"
         job.finish()
         job.verify()
 
