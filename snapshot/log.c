@@ -200,7 +200,7 @@ static kwr_status read_once(const kwr_job_dirs *dirs, const kwr_limits *limits, 
         }
         KWR_TRY(status);
     }
-    return too_many(dirs, limits, log->slots[0].number, number, err);
+    return too_many(dirs, limits, log->count == 0 ? number : log->slots[0].number, number, err);
 }
 
 kwr_status kwr_log_read(const kwr_job_dirs *dirs, const kwr_limits *limits, kwr_log *out,

@@ -91,8 +91,7 @@ static void print_row(json_t *row) {
     json_t *bytes = json_object_get(row, "bytes");
     if (json_is_integer(bytes)) tool_bytes_text((uint64_t)json_integer_value(bytes), size);
     json_t *id = json_object_get(row, "checkpoint"), *gen = json_object_get(row, "generation");
-    snprintf(checkpoint, sizeof checkpoint, json_is_string(id) ? "%s" : "%s",
-             json_is_string(id) ? json_string_value(id) : "");
+    snprintf(checkpoint, sizeof checkpoint, "%s", json_is_string(id) ? json_string_value(id) : "");
     if (json_is_integer(id))
         snprintf(checkpoint, sizeof checkpoint, "%" PRId64, (int64_t)json_integer_value(id));
     snprintf(generation, sizeof generation, "%" PRId64, (int64_t)json_integer_value(gen));
@@ -104,12 +103,12 @@ static void print_row(json_t *row) {
 }
 
 int tool_ls(const tool_options *options) {
-    tool_place place;
+    tool_place place = { 0 };
     int code = tool_place_jobs(options->target, &place);
     if (code != TOOL_GOOD) return code;
     json_t *rows = json_array();
     for (size_t j = 0; j < place.job_count; j++) {
-        job_log job;
+        job_log job = { 0 };
         const int opened = job_log_open(&place, place.jobs[j], &job);
         if (opened != TOOL_GOOD) {
             code = opened;
@@ -139,13 +138,13 @@ int tool_ls(const tool_options *options) {
 }
 
 int tool_latest(const tool_options *options) {
-    tool_place place;
+    tool_place place = { 0 };
     int code = tool_place_jobs(options->target, &place);
     if (code != TOOL_GOOD) return code;
     size_t found = 0;
     json_t *paths = json_array();
     for (size_t j = 0; j < place.job_count; j++) {
-        job_log job;
+        job_log job = { 0 };
         const int opened = job_log_open(&place, place.jobs[j], &job);
         if (opened != TOOL_GOOD) {
             code = opened;
