@@ -84,9 +84,10 @@ static kwr_status add_restored(kwr_backend *backend, const kwr_state_info *state
         if (kwr_registry_add(&backend->registry, &states[i]) < KWR_OK)
             return KWR_FAIL(err, KWR_ERR_NOMEM, 0, "no memory for %zu states", count);
     }
-    if (count == 0) return KWR_OK;
-    const kwr_status status = backend->ops->grow_states(backend->engine, (uint32_t)count);
-    if (status < KWR_OK) return KWR_FAIL(err, status, 0, "no memory for %zu states", count);
+    for (size_t i = 0; i < count; i++) {
+        const kwr_status status = backend->ops->add_state(backend->engine, &states[i]);
+        if (status < KWR_OK) return KWR_FAIL(err, status, 0, "no memory for %zu states", count);
+    }
     return KWR_OK;
 }
 

@@ -8,8 +8,9 @@
  * apart by key and namespace bytes. Borrowed bytes are valid until the next call on the same state,
  * a change of the current key, or a freeze: two states can be read side by side.
  *
- * Lists, maps and timers join as further groups of functions (append, cursor, queue); an engine
- * without them leaves them NULL and the handle's open fails with KWR_ERR_UNSUPPORTED.
+ * A collection is an entry that holds an ordered map from subkeys to values: lists (subkeys are
+ * sequence numbers), maps (user keys) and timers (times). An engine without them leaves that group
+ * of functions NULL, and the handle's open fails with KWR_ERR_UNSUPPORTED.
  */
 #ifndef KWR_BACKEND_ENGINE_H
 #define KWR_BACKEND_ENGINE_H
@@ -27,7 +28,26 @@ typedef enum kwr_state_kind {
     KWR_STATE_MAP = 4,
     KWR_STATE_AGGREGATING = 5,
     KWR_STATE_TIMER = 6,
+    KWR_STATE_RAW = 7,
 } kwr_state_kind;
+
+/* Entries of this kind are collections. */
+static inline bool kwr_state_is_collection(kwr_state_kind kind) {
+    return kind == KWR_STATE_LIST || kind == KWR_STATE_MAP || kind == KWR_STATE_TIMER;
+}
+/* One entry for each key group, under the empty key and the empty namespace: its key says nothing
+ * about its key group. */
+static inline bool kwr_state_is_per_group(kwr_state_kind kind) {
+    return kind == KWR_STATE_TIMER || kind == KWR_STATE_RAW;
+}
+
+/* How operator state is shared out when the parallelism changes. */
+typedef enum kwr_redistribution {
+    KWR_REDISTRIBUTE_KEYED = 0, /* by key groups */
+    KWR_REDISTRIBUTE_SPLIT = 1, /* elements in turn */
+    KWR_REDISTRIBUTE_UNION = 2, /* every element to everyone */
+    KWR_REDISTRIBUTE_BROADCAST = 3,
+} kwr_redistribution;
 
 /* What is recorded of a state. Owned by the registry (backend/registry.h). */
 typedef struct kwr_state_info {
@@ -37,6 +57,7 @@ typedef struct kwr_state_info {
     kwr_type type;
     kwr_type namespace_type;
     kwr_type user_key_type; /* maps */
+    kwr_redistribution redistribution;
 } kwr_state_info;
 
 typedef struct kwr_engine_config {
@@ -84,12 +105,13 @@ static inline uint64_t kwr_entry_hash(uint64_t key_hash, uint64_t namespace_hash
     return h ^ (h >> 33);
 }
 
-/* One entry met by a walk. */
+/* One entry met by a walk; of a collection each element, in the order of their subkeys. */
 typedef struct kwr_entry {
     uint32_t state;
     uint32_t key_group;
     kwr_slice key;
     kwr_slice name;
+    kwr_slice subkey; /* collections */
     kwr_slice value;
 } kwr_entry;
 
@@ -106,8 +128,20 @@ kwr_status kwr_page_image_walk(const kwr_page_image *image, kwr_entry_fn fn, voi
 /* Counters of one frozen state in one range of key groups. */
 typedef struct kwr_state_count {
     uint64_t entries;
-    uint64_t entry_bytes;
+    uint64_t entry_bytes; /* keys, namespaces, values; of collections their subkeys and values */
+    uint64_t elements;    /* of collections */
 } kwr_state_count;
+
+/* Subkeys are ordered as memcmp() orders them, a prefix first. */
+typedef enum kwr_seek {
+    KWR_SEEK_FIRST = 0, /* `subkey` is not looked at */
+    KWR_SEEK_LAST = 1,
+    KWR_SEEK_AT_LEAST = 2,
+    KWR_SEEK_ABOVE = 3,
+    KWR_SEEK_BELOW = 4,
+} kwr_seek;
+
+enum { KWR_SEQUENCE_BYTES = 8 }; /* subkeys of lists: 64 bits, big-endian */
 
 typedef struct kwr_engine_ops {
     const char *name;   /* what kwr_backend_options.engine says */
@@ -117,8 +151,9 @@ typedef struct kwr_engine_ops {
     /* Views may be alive: what they need stays until the last is released. */
     void (*close)(kwr_engine *engine);
 
-    /* Makes room for state ids < `count`. All or nothing. */
-    kwr_status (*grow_states)(kwr_engine *engine, uint32_t count);
+    /* Makes room for state info->id, the next one, or says anew what a state without entries is.
+     * All or nothing; `info` is only read. */
+    kwr_status (*add_state)(kwr_engine *engine, const kwr_state_info *info);
 
     /* KWR_NOT_FOUND, or the value borrowed. */
     kwr_status (*get)(kwr_engine *engine, const kwr_address *at, kwr_slice *out);
@@ -126,10 +161,38 @@ typedef struct kwr_engine_ops {
     /* As kwr_value_modify(). On a failure nothing has changed. */
     kwr_status (*modify)(kwr_engine *engine, const kwr_address *at, size_t size, void **out,
                          size_t *old_size);
-    /* KWR_NOT_FOUND when there was nothing. */
+    /* KWR_NOT_FOUND when there was nothing. A collection goes with all it holds, in bounded time:
+     * what it held is freed bit by bit. */
     kwr_status (*remove)(kwr_engine *engine, const kwr_address *at);
     /* Fetches in stages what later calls on these addresses will touch; fills their hints. */
     void (*prefetch)(kwr_engine *engine, kwr_address *at, size_t count);
+
+    /*
+     * Collections, for states of those kinds (get, put and modify are for the others). The first
+     * element makes the entry, removing the last removes it. Borrows end as above: with the next
+     * call on the same state. Arguments may be borrowed from another state, not from this one. All
+     * or nothing.
+     */
+    kwr_status (*sub_get)(kwr_engine *engine, const kwr_address *at, kwr_slice subkey,
+                          kwr_slice *value);
+    kwr_status (*sub_put)(kwr_engine *engine, const kwr_address *at, kwr_slice subkey,
+                          kwr_slice value);
+    /* As modify, of one element. */
+    kwr_status (*sub_modify)(kwr_engine *engine, const kwr_address *at, kwr_slice subkey,
+                             size_t size, void **out, size_t *old_size);
+    /* KWR_NOT_FOUND when there was nothing. */
+    kwr_status (*sub_remove)(kwr_engine *engine, const kwr_address *at, kwr_slice subkey);
+    /* Lists: `count` elements behind the last, under the next sequence numbers (from 0; one above
+     * the last element's). Costs what is appended, not what is there. */
+    kwr_status (*sub_append)(kwr_engine *engine, const kwr_address *at, const kwr_slice *values,
+                             size_t count);
+    /* KWR_NOT_FOUND: no such element. `hint`, zeroed before the first use and kept by a caller that
+     * steps through, makes the next step cheap; any of the outs may be NULL. `from` may be the
+     * subkey lent by the seek before. */
+    kwr_status (*sub_seek)(kwr_engine *engine, const kwr_address *at, kwr_seek seek, kwr_slice from,
+                           kwr_engine_hint *hint, kwr_slice *subkey, kwr_slice *value);
+    /* Elements, 0 when there is no entry. Constant time. */
+    kwr_status (*sub_count)(kwr_engine *engine, const kwr_address *at, uint64_t *count);
 
     /* Constant time. */
     kwr_status (*freeze)(kwr_engine *engine, kwr_engine_view **out);

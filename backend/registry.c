@@ -83,7 +83,9 @@ static kwr_status replace_store(kwr_registry *registry, size_t capacity) {
 }
 
 static kwr_status info_copy(const kwr_env *env, const kwr_state_info *info, kwr_state_info *out) {
-    kwr_state_info copy = { .id = info->id, .kind = info->kind };
+    kwr_state_info copy = { .id = info->id,
+                            .kind = info->kind,
+                            .redistribution = info->redistribution };
     copy.name = kwr_copy_string(env, info->name);
     if (copy.name == NULL || kwr_type_copy(env, &info->type, &copy.type) < KWR_OK ||
         kwr_type_copy(env, &info->namespace_type, &copy.namespace_type) < KWR_OK ||

@@ -80,7 +80,9 @@ static kwr_status add_state(kwr_backend *backend, const kwr_state_info *wanted) 
         return KWR_FAIL(&backend->error, KWR_ERR_RANGE, 0,
                         "state '%s' would be number %zu, limits.states_max is %u", wanted->name,
                         count + 1, backend->limits.states_max);
-    if (backend->ops->grow_states(backend->engine, (uint32_t)count + 1) < KWR_OK ||
+    kwr_state_info info = *wanted;
+    info.id = (uint32_t)count;
+    if (backend->ops->add_state(backend->engine, &info) < KWR_OK ||
         kwr_registry_add(&backend->registry, wanted) < KWR_OK)
         return no_memory(backend, wanted->name);
     return KWR_OK;

@@ -31,6 +31,7 @@ static const char *const state_kind_names[] = {
     [KWR_STATE_MAP] = "map",
     [KWR_STATE_AGGREGATING] = "aggregating",
     [KWR_STATE_TIMER] = "timer",
+    [KWR_STATE_RAW] = "raw",
 };
 enum {
     TYPE_KINDS = sizeof type_kind_names / sizeof type_kind_names[0],

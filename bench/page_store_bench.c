@@ -126,7 +126,8 @@ static void open_all(bench *b) {
                                        .hash_mask = UINT64_MAX,
                                        .seed = 1 };
     if (b->ops->open(&config, &b->e, &err) != KWR_OK) die(err.text);
-    if (b->ops->grow_states(b->e, 1) != KWR_OK) die("no memory");
+    const kwr_state_info info = { .kind = KWR_STATE_VALUE, .name = "state" };
+    if (b->ops->add_state(b->e, &info) != KWR_OK) die("no memory");
     size_t slots = 16;
     while (slots * 7 / 10 < b->entries)
         slots *= 2;

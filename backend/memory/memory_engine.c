@@ -257,12 +257,16 @@ static void engine_stats(const kwr_engine *e, kwr_backend_stats *out) {
     out->views = atomic_load_explicit(&e->views, memory_order_relaxed);
 }
 
+static kwr_status engine_add_state(kwr_engine *e, const kwr_state_info *info) {
+    return kwr_directory_grow_states(e, info->id + 1);
+}
+
 const kwr_engine_ops kwr_memory_engine = {
     .name = "memory",
     .native = "pages-1",
     .open = engine_open,
     .close = engine_close,
-    .grow_states = kwr_directory_grow_states,
+    .add_state = engine_add_state,
     .get = engine_get,
     .put = engine_put,
     .modify = engine_modify,

@@ -176,7 +176,8 @@ static void model_close(kwr_engine *engine) {
     kwr_free(env, engine, sizeof *engine);
 }
 
-static kwr_status model_grow_states(kwr_engine *engine, uint32_t count) {
+static kwr_status model_add_state(kwr_engine *engine, const kwr_state_info *info) {
+    const uint32_t count = info->id + 1;
     if (count <= engine->states) return KWR_OK;
     const kwr_env *env = engine->config.env;
     model_entry **lent = (model_entry **)kwr_calloc(env, count * sizeof *lent);
@@ -385,7 +386,7 @@ const kwr_engine_ops model_engine_ops = {
     .native = "none",
     .open = model_open,
     .close = model_close,
-    .grow_states = model_grow_states,
+    .add_state = model_add_state,
     .get = model_get,
     .put = model_put,
     .modify = model_modify,

@@ -90,7 +90,10 @@ KWR_TEST(failure, of_any_allocation_changes_nothing, .timeout = 300) {
         kwr_error err;
         kwr_status status = s->ops->freeze(s->engine, &view);
         if (status == KWR_OK) status = s->ops->open(&s->config, &second, &err);
-        if (status == KWR_OK) status = s->ops->grow_states(second, 300);
+        for (uint32_t id = 0; id < 300 && status == KWR_OK; id++) {
+            const kwr_state_info info = { .id = id, .kind = KWR_STATE_VALUE, .name = "state" };
+            status = s->ops->add_state(second, &info);
+        }
         const bool before = fault_env_fired(s->faults) > 0;
         if (status == KWR_OK && !before) {
             fault_env_clear(s->faults);

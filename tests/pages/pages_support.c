@@ -41,15 +41,22 @@ store *store_open(const store_options *options) {
     cr_assert(s->ops != NULL);
     KWR_MUST_ERR(s->ops->open(&s->config, &s->engine, &err), err);
     s->states = options->states == 0 ? 1 : options->states;
-    KWR_MUST(s->ops->grow_states(s->engine, s->states));
+    store_add_states(s, s->engine);
     return s;
+}
+
+void store_add_states(const store *s, kwr_engine *engine) {
+    for (uint32_t id = 0; id < s->states; id++) {
+        const kwr_state_info info = { .id = id, .kind = KWR_STATE_VALUE, .name = "state" };
+        KWR_MUST(s->ops->add_state(engine, &info));
+    }
 }
 
 kwr_engine *store_second(store *s) {
     kwr_engine *engine = NULL;
     kwr_error err;
     KWR_MUST_ERR(s->ops->open(&s->config, &engine, &err), err);
-    KWR_MUST(s->ops->grow_states(engine, s->states));
+    store_add_states(s, engine);
     return engine;
 }
 

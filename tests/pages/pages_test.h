@@ -52,6 +52,7 @@ enum { TEST_SEED = 77 };
 store *store_open(const store_options *options);
 /* Another engine of the same configuration in the same environment, for restores. */
 kwr_engine *store_second(store *s);
+void store_add_states(const store *s, kwr_engine *engine);
 /* Closes the engine, checks that nothing is mapped or allocated any more. */
 void store_close(store *s);
 kwr_address store_address(const store *s, uint32_t state, kwr_slice key, kwr_slice name);
