@@ -12,6 +12,7 @@
 #include "keyweir/storage.h"
 #include "keyweir/snapshot.h"
 #include "keyweir/barrier.h"
+#include "keyweir/watermark.h"
 #include "keyweir/task.h"
 
 #endif /* KEYWEIR_KEYWEIR_H */

@@ -114,6 +114,16 @@ KWR_TEST(abi, structs_keep_their_layout) {
         PLACE(kwr_reducing_descriptor, reduce, 64),
         PLACE(kwr_reducing_descriptor, fn, 72),
         PLACE(kwr_reducing_descriptor, fn_ctx, 80),
+        SIZE(kwr_watermark_generator, 16),
+        PLACE(kwr_watermark_generator, largest_ms, 0),
+        PLACE(kwr_watermark_generator, delay_ms, 8),
+        SIZE(kwr_watermark, 16),
+        PLACE(kwr_watermark, time_ms, 0),
+        PLACE(kwr_watermark, idle, 8),
+        SIZE(kwr_watermark_step, 24),
+        PLACE(kwr_watermark_step, broadcast, 0),
+        PLACE(kwr_watermark_step, advanced, 1),
+        PLACE(kwr_watermark_step, watermark, 8),
     };
     check_rows(rows, sizeof rows / sizeof rows[0]);
 }
