@@ -162,7 +162,8 @@ typedef struct kwr_engine_ops {
     kwr_status (*modify)(kwr_engine *engine, const kwr_address *at, size_t size, void **out,
                          size_t *old_size);
     /* KWR_NOT_FOUND when there was nothing. A collection goes with all it holds, in bounded time:
-     * what it held is freed bit by bit. */
+     * what it held is freed bit by bit. Needs no memory for an entry that was written since the
+     * last freeze: what was done in several steps can then be undone. */
     kwr_status (*remove)(kwr_engine *engine, const kwr_address *at);
     /* Fetches in stages what later calls on these addresses will touch; fills their hints. */
     void (*prefetch)(kwr_engine *engine, kwr_address *at, size_t count);
@@ -185,6 +186,10 @@ typedef struct kwr_engine_ops {
     /* Lists: `count` elements behind the last, under the next sequence numbers (from 0; one above
      * the last element's). Costs what is appended, not what is there. */
     kwr_status (*sub_append)(kwr_engine *engine, const kwr_address *at, const kwr_slice *values,
+                             size_t count);
+    /* Lists: the elements become these `count` (at least 1), as if the entry had been removed and
+     * they had been appended. */
+    kwr_status (*sub_assign)(kwr_engine *engine, const kwr_address *at, const kwr_slice *values,
                              size_t count);
     /* KWR_NOT_FOUND: no such element. `hint`, zeroed before the first use and kept by a caller that
      * steps through, makes the next step cheap; any of the outs may be NULL. `from` may be the
