@@ -114,3 +114,7 @@ kwr_status kwr_backend_key(const kwr_backend *backend, kwr_slice *key, uint32_t 
     if (key_group != NULL) *key_group = backend->key_group;
     return KWR_OK;
 }
+
+kwr_key_group_range kwr_backend_key_groups(const kwr_backend *backend) {
+    return backend->key_groups;
+}

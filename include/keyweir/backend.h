@@ -96,6 +96,9 @@ KWR_API KWR_CHECK kwr_status kwr_backend_set_key_in(kwr_backend *backend, kwr_sl
 KWR_API KWR_CHECK kwr_status kwr_backend_key(const kwr_backend *backend, kwr_slice *key,
                                              uint32_t *key_group);
 
+/* The key groups it owns. */
+KWR_API kwr_key_group_range kwr_backend_key_groups(const kwr_backend *backend);
+
 /*
  * Key batches: n keys hashed at once, their entries fetched together, so that the cache misses of
  * independent keys overlap. A batch never changes what any call returns; it stays valid across

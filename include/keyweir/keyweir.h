@@ -9,6 +9,8 @@
 #include "keyweir/type.h"
 #include "keyweir/backend.h"
 #include "keyweir/state.h"
+#include "keyweir/raw.h"
+#include "keyweir/across.h"
 #include "keyweir/storage.h"
 #include "keyweir/snapshot.h"
 #include "keyweir/barrier.h"

@@ -16,8 +16,8 @@
  * Errors. A failed call leaves its out-parameters untouched and, unless its description says
  * otherwise, changed nothing. `kwr_error *err` may be NULL.
  *
- * Units. Sizes are bytes, names end in _ms or _ns for durations and times. Times of events and timers
- * are signed milliseconds; KWR_TIME_NONE, the smallest, is none.
+ * Units. Sizes are bytes, names end in _ms or _ns for durations and times. Times of events and
+ * timers are signed milliseconds; KWR_TIME_NONE, the smallest, is none.
  */
 #ifndef KEYWEIR_STATUS_H
 #define KEYWEIR_STATUS_H
