@@ -11,7 +11,7 @@ import re
 import subprocess
 import sys
 
-TOP = ("include", "base", "backend", "snapshot", "barrier", "recovery", "task", "tools", "examples",
+TOP = ("include", "base", "backend", "snapshot", "barrier", "recovery", "task", "tools", "examples", "sim",
        "tests", "bench", "docs", "scripts", ".ci")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 CODE = re.compile(r"`([^`\n]+)`")

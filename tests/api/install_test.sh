@@ -32,6 +32,17 @@ if command -v g++ >/dev/null 2>&1; then
     compile g++ -std=c++17 -o "$root/cplusplus" "$root/consumer.cc" $libs
     LD_LIBRARY_PATH=$lib "$root/cplusplus"
 fi
+# The simulator is a library beside it, with a package of its own.
+cat >"$root/sim.c" <<'END'
+#include "keyweir/sim.h"
+int main(void) {
+    kwr_sim_plan plan;
+    kwr_sim_plan_of(7, &plan);
+    return plan.seed != 7;
+}
+END
+compile gcc -std=c11 -o "$root/sim" "$root/sim.c" $(pkg-config --libs keyweir-sim)
+LD_LIBRARY_PATH=$lib "$root/sim"
 # Nothing but the library's own header may be needed, and no internal one may be installed.
 [ -z "$(find "$root" -name '*.h' ! -path '*/include/keyweir/*')" ]
 echo 'installed, compiled, ran'

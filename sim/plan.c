@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a seed decides besides the workload. Rates are drawn for each seed ("swarm"): a run with
+ * every fault at once hides what a run with few of them finds. */
+#include <string.h>
+
+#include "sim/internal.h"
+
+/* Each rate up to so many millionths of the places it fits. */
+static const uint32_t most[KWR_SIM_FAULTS] = {
+    [KWR_SIM_ERROR] = 5000,
+    [KWR_SIM_SHORT] = 100000,
+    [KWR_SIM_LOSE_SYNC] = 10000,
+    [KWR_SIM_AMBIGUOUS] = 10000,
+    [KWR_SIM_FLIP] = 2000,
+    [KWR_SIM_MISREAD] = 2000,
+    [KWR_SIM_KILL_BEFORE] = 2000,
+    [KWR_SIM_KILL_AFTER] = 2000,
+    [KWR_SIM_NO_MEMORY] = 500,
+    [KWR_SIM_LOSE_MESSAGE] = 20000,
+    [KWR_SIM_DOUBLE_MESSAGE] = 20000,
+    [KWR_SIM_KILL_ONE] = 1000,
+    [KWR_SIM_KILL_ALL] = 1000,
+    [KWR_SIM_POWER] = 2000,
+    [KWR_SIM_PAUSE] = 2000,
+    [KWR_SIM_CLOCK_STEP] = 2000,
+    [KWR_SIM_FILL] = 1000,
+    [KWR_SIM_DAMAGE] = 2000,
+};
+
+void kwr_sim_plan_of(uint64_t seed, kwr_sim_plan *out) {
+    kwr_sim_rng rng = kwr_sim_rng_of(seed, KWR_SIM_STREAM_PLAN);
+    kwr_sim_plan plan = { .struct_size = sizeof plan, .seed = seed };
+    plan.policy = (unsigned)kwr_sim_below(&rng, 3);
+    plan.steps = 500 + (unsigned)kwr_sim_below(&rng, 3000);
+    for (unsigned f = 1; f < KWR_SIM_FAULTS; f++) {
+        const bool off = kwr_sim_below(&rng, 3) == 0;
+        const uint32_t rate = (uint32_t)kwr_sim_below(&rng, most[f]) + 1;
+        plan.rates.of[f] = off ? 0 : rate;
+    }
+    *out = plan;
+}

@@ -1,0 +1,683 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The engine under simulation: bounded channels in memory, messages through the harness. Actors
+ * are the job (0) and the tasks (1 ..).
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "keyweir/state.h"
+#include "keyweir/task.h"
+#include "tests/sim/job.h"
+#include "tests/sim/oracle.h"
+#include "tests/sim/sink.h"
+
+enum {
+    NODES_MAX = SIM_SOURCES_MAX + 2 * SIM_COUNTS_MAX,
+    CHANNELS_MAX = SIM_SOURCES_MAX * SIM_COUNTS_MAX + SIM_COUNTS_MAX,
+    CHANNEL_DEPTH = 6,
+    PROCESSES_MAX = 4,
+    STREAM_SHAPE = KWR_SIM_STREAM_SUBJECT,
+    STREAM_SCRIPT,
+};
+
+typedef enum node_kind { NODE_SOURCE, NODE_COUNT, NODE_SINK } node_kind;
+typedef struct engine engine;
+
+/* A record: the key, and behind counts the count. */
+typedef struct item {
+    struct item *next;
+    bool is_barrier;
+    kwr_barrier barrier;
+    unsigned key;
+    uint64_t count;
+} item;
+
+typedef struct channel {
+    item *first, **last;
+    size_t depth; /* records only: barriers always fit */
+    unsigned to, input;
+    bool blocked;
+} channel;
+
+typedef struct node {
+    engine *engine;
+    node_kind kind;
+    unsigned index;
+    kwr_sim_process *process;
+    kwr_task *task;
+    uint32_t number; /* in the job */
+    channel *inputs[SIM_SOURCES_MAX];
+    channel *outputs[SIM_COUNTS_MAX];
+    unsigned input_count, output_count;
+    uint64_t position; /* sources */
+    bool end_told;
+    kwr_reducing *state;
+    sim_sink *sink;
+    bool final_committed;
+} node;
+
+struct engine {
+    sim_job *run;
+    kwr_sim_attempt *attempt;
+    kwr_storage *storages[PROCESSES_MAX];
+    kwr_job *job;
+    kwr_job_info info;
+    node nodes[NODES_MAX];
+    unsigned node_count;
+    channel channels[CHANNELS_MAX];
+    unsigned channel_count;
+    bool poll, job_finished, failed; /* poll: the job was woken */
+};
+
+static void *must(void *memory) {
+    if (memory == NULL) abort();
+    return memory;
+}
+
+static void fail(engine *e, kwr_status status, const kwr_error *err) {
+    kwr_error error = { 0 };
+    if (e->failed) return;
+    e->failed = true;
+    if (err != NULL) error = *err;
+    error.status = status;
+    kwr_sim_attempt_fail(e->attempt, &error);
+}
+
+/* ---- channels ---- */
+
+static channel *connect(engine *e, node *from, node *to) {
+    channel *c = &e->channels[e->channel_count++];
+    c->last = &c->first;
+    c->to = (unsigned)(to - e->nodes);
+    c->input = to->input_count;
+    from->outputs[from->output_count++] = c;
+    to->inputs[to->input_count++] = c;
+    return c;
+}
+
+static void push(channel *c, const item *what) {
+    item *copy = must(malloc(sizeof *copy));
+    *copy = *what;
+    copy->next = NULL;
+    *c->last = copy;
+    c->last = &copy->next;
+    c->depth += !copy->is_barrier;
+}
+
+static bool pop(channel *c, item *out) {
+    item *first = c->first;
+    if (first == NULL) return false;
+    *out = *first;
+    c->first = first->next;
+    if (c->first == NULL) c->last = &c->first;
+    c->depth -= !first->is_barrier;
+    free(first);
+    return true;
+}
+
+static void push_barrier(node *n, const kwr_barrier *barrier) {
+    const item what = { .is_barrier = true, .barrier = *barrier };
+    for (unsigned i = 0; i < n->output_count; i++)
+        push(n->outputs[i], &what);
+}
+
+/* ---- what a task does; all of it inside its process ---- */
+
+static bool full(const node *n) {
+    for (unsigned i = 0; i < n->output_count; i++)
+        if (n->outputs[i]->depth >= CHANNEL_DEPTH) return true;
+    return false;
+}
+
+static kwr_slice key_text(unsigned key, char out[16]) {
+    const int size = snprintf(out, 16, "k%u", key);
+    return (kwr_slice){ out, (size_t)size };
+}
+
+static kwr_status set_position(node *n) {
+    char id[16], position[24];
+    const int id_size = snprintf(id, sizeof id, "s%u", n->index);
+    const int size = snprintf(position, sizeof position, "%llu", (unsigned long long)n->position);
+    const kwr_split split = { .id = { id, (size_t)id_size },
+                              .identity = { "script", 6 },
+                              .position = { position, (size_t)size } };
+    return kwr_task_set_split(n->task, &split);
+}
+
+/* Whether the attempt goes on after this failure of a checkpoint. It must have a cause anyway. */
+static bool survives(engine *e, kwr_status status, const kwr_error *err) {
+    kwr_error error = *err;
+    error.status = status;
+    if (kwr_status_action(status) == KWR_STOP) {
+        fail(e, status, err);
+        return false;
+    }
+    kwr_sim_attempt_report(e->attempt, &error);
+    return true;
+}
+
+/* The barrier goes on before the snapshot; a part that cannot be taken is declined. */
+static void take_part(node *n, const kwr_barrier *barrier) {
+    engine *e = n->engine;
+    kwr_error err = { 0 };
+    kwr_status status = KWR_OK;
+    push_barrier(n, barrier);
+    if (n->kind == NODE_SOURCE) status = set_position(n);
+    if (n->kind == NODE_SINK) status = sim_sink_pre_commit(n->sink, barrier->checkpoint, &err);
+    if (status < KWR_OK) {
+        if (n->kind == NODE_SOURCE) err = *kwr_task_error(n->task);
+        if (!survives(e, status, &err)) return;
+        if (kwr_task_decline(n->task, barrier->checkpoint, &err) < KWR_OK) fail(e, status, &err);
+        return;
+    }
+    /* A failure leaves a decline behind, or is found by the timeout. */
+    const kwr_status taken = kwr_task_checkpoint(n->task, barrier);
+    if (taken < KWR_OK) (void)survives(e, taken, kwr_task_error(n->task));
+}
+
+/* Released first: the channel of the event may be blocked anew, for the next checkpoint. */
+static void follow(node *n, const kwr_alignment *alignment, channel *current) {
+    if (alignment->release)
+        for (unsigned i = 0; i < n->input_count; i++)
+            n->inputs[i]->blocked = false;
+    if (alignment->block && current != NULL) current->blocked = true;
+    if (alignment->abort) {
+        const kwr_barrier marker = { .checkpoint = alignment->aborted,
+                                     .generation = kwr_task_generation(n->task),
+                                     .cancelled = true };
+        push_barrier(n, &marker);
+    }
+    if (alignment->snapshot) take_part(n, &alignment->barrier);
+}
+
+static kwr_status count_record(node *n, const item *record) {
+    char text[16];
+    const int64_t one = 1;
+    kwr_slice result;
+    kwr_backend *backend = kwr_task_backend(n->task);
+    kwr_status status = kwr_backend_set_key(backend, key_text(record->key, text));
+    if (status >= KWR_OK)
+        status = kwr_reducing_add(n->state, (kwr_slice){ &one, sizeof one }, &result);
+    if (status < KWR_OK) {
+        fail(n->engine, status, kwr_backend_error(backend));
+        return status;
+    }
+    item out = { .key = record->key };
+    memcpy(&out.count, result.data, sizeof out.count);
+    push(n->outputs[0], &out);
+    return KWR_OK;
+}
+
+static void write_record(node *n, const item *record) {
+    char line[64];
+    kwr_error err = { 0 };
+    const int size =
+        snprintf(line, sizeof line, "k%u\t%llu\n", record->key, (unsigned long long)record->count);
+    const kwr_status status = sim_sink_write(n->sink, line, (size_t)size, &err);
+    if (status < KWR_OK) fail(n->engine, status, &err);
+}
+
+static void handle_item(node *n, channel *c, const item *what) {
+    if (what->is_barrier) {
+        kwr_alignment alignment = { 0 };
+        const kwr_status status = kwr_task_barrier(n->task, c->input, &what->barrier, &alignment);
+        if (status < KWR_OK)
+            fail(n->engine, status, kwr_task_error(n->task));
+        else
+            follow(n, &alignment, c);
+    } else if (n->kind == NODE_COUNT) {
+        (void)count_record(n, what);
+    } else {
+        write_record(n, what);
+    }
+}
+
+static bool ready_input(const node *n, const channel *c) {
+    if (c->blocked || c->first == NULL) return false;
+    return c->first->is_barrier || !full(n);
+}
+
+static void emit_record(node *n) {
+    engine *e = n->engine;
+    const unsigned key = e->run->key_of[n->index * e->run->shape.records + n->position];
+    char text[16];
+    const uint32_t group =
+        kwr_key_group(key_text(key, text), e->info.seed, e->info.max_parallelism);
+    const unsigned to = kwr_key_group_owner(group, e->run->shape.counts, e->info.max_parallelism);
+    const item record = { .key = key };
+    push(n->outputs[to], &record);
+    n->position++;
+}
+
+static void commit(node *n, uint64_t checkpoint, bool final) {
+    kwr_error err = { 0 };
+    sim_job *run = n->engine->run;
+    if (checkpoint > run->notified) run->notified = checkpoint;
+    if (n->kind == NODE_SINK) {
+        const kwr_status status = sim_sink_commit(n->sink, checkpoint, &err);
+        if (status < KWR_OK) {
+            fail(n->engine, status, &err);
+            return;
+        }
+    }
+    if (final) n->final_committed = true;
+}
+
+static void receive(node *n, kwr_slice bytes) {
+    kwr_task_event event = { 0 };
+    const kwr_status status = kwr_task_receive(n->task, bytes, &event);
+    if (status < KWR_OK) {
+        fail(n->engine, status, kwr_task_error(n->task));
+        return;
+    }
+    if (event.kind == KWR_TASK_TRIGGER) take_part(n, &event.barrier);
+    if (event.kind == KWR_TASK_COMPLETE) commit(n, event.checkpoint, event.final);
+    if (event.kind == KWR_TASK_ABORT) follow(n, &event.alignment, NULL);
+}
+
+/* ---- opening ---- */
+
+static void wake_job(void *ctx) { ((engine *)ctx)->poll = true; }
+
+static void open_job(void *ctx) {
+    engine *e = ctx;
+    const sim_shape *shape = &e->run->shape;
+    kwr_error err = { 0 };
+    const kwr_job_options options = {
+        .struct_size = sizeof options,
+        .env = kwr_sim_process_env(kwr_sim_attempt_process(e->attempt, 0)),
+        .storage = e->storages[0],
+        .name = "sim",
+        .max_parallelism = shape->max_parallelism,
+        .interval_ms = shape->interval_ms,
+        .min_pause_ms = shape->min_pause_ms,
+        .timeout_ms = shape->timeout_ms,
+        .retain = shape->retain,
+        .tolerate_all = true,
+        .lock_off = kwr_sim_attempt_beside(e->attempt),
+        .inline_bytes = shape->inline_off ? KWR_JOB_OPTIONS_INLINE_OFF : 0,
+        .wake = wake_job,
+        .wake_ctx = e,
+    };
+    const kwr_status status = kwr_job_open(&options, &e->job, &err);
+    if (status < KWR_OK) {
+        fail(e, status, &err);
+        return;
+    }
+    e->info.struct_size = sizeof e->info;
+    kwr_job_get_info(e->job, &e->info);
+    static const char *const names[] = { "source", "count", "sink" };
+    static const unsigned roles[] = { KWR_TASK_SOURCE, KWR_TASK_KEYED, KWR_TASK_SINK };
+    for (unsigned i = 0; i < e->node_count && !e->failed; i++) {
+        node *n = &e->nodes[i];
+        const uint32_t parallelism = n->kind == NODE_SOURCE ? shape->sources : shape->counts;
+        const kwr_status added = kwr_job_add_task(e->job, names[n->kind], n->index, parallelism,
+                                                  roles[n->kind], &n->number, &err);
+        if (added < KWR_OK) fail(e, added, &err);
+    }
+}
+
+static void open_state(node *n, kwr_error *err) {
+    const kwr_reducing_descriptor descriptor = { .struct_size = sizeof descriptor,
+                                                 .name = "count",
+                                                 .type = { .kind = KWR_TYPE_I64 },
+                                                 .reduce = KWR_REDUCE_SUM };
+    const kwr_status status =
+        kwr_reducing_open(kwr_task_backend(n->task), &descriptor, &n->state, err);
+    if (status < KWR_OK) fail(n->engine, status, err);
+}
+
+static void restore_position(node *n) {
+    kwr_split split;
+    if (kwr_task_split_count(n->task) == 0) return;
+    if (kwr_task_split(n->task, 0, &split) < KWR_OK) return;
+    n->position = 0;
+    for (size_t i = 0; i < split.position.size; i++)
+        n->position = 10 * n->position + (unsigned)(((const char *)split.position.data)[i] - '0');
+}
+
+typedef struct opening {
+    node *n;
+    kwr_slice assignment;
+    kwr_storage *storage;
+} opening;
+
+static void open_task(void *ctx) {
+    const opening *o = ctx;
+    node *n = o->n;
+    kwr_error err = { 0 };
+    const kwr_task_options options = {
+        .struct_size = sizeof options,
+        .env = kwr_sim_process_env(n->process),
+        .storage = o->storage,
+        .assignment = o->assignment,
+        .channels = n->input_count,
+        .key_type = { .kind = KWR_TYPE_BYTES },
+    };
+    kwr_status status = kwr_task_open(&options, &n->task, &err);
+    if (status < KWR_OK) {
+        fail(n->engine, status, &err);
+        return;
+    }
+    if (n->kind == NODE_SOURCE) restore_position(n);
+    if (n->kind == NODE_COUNT) open_state(n, &err);
+    if (n->kind == NODE_SINK) {
+        status = sim_sink_open(options.env, n->task, n->index, &n->sink, &err);
+        if (status < KWR_OK) fail(n->engine, status, &err);
+    }
+}
+
+static void sweep_sink(void *ctx) {
+    node *n = ctx;
+    kwr_error err = { 0 };
+    const kwr_status status = sim_sink_sweep(n->sink, &err);
+    if (status < KWR_OK) fail(n->engine, status, &err);
+}
+
+typedef struct opening_storage {
+    engine *e;
+    kwr_sim_process *process;
+    kwr_storage **storage;
+} opening_storage;
+
+static void open_storage(void *ctx) {
+    const opening_storage *o = ctx;
+    kwr_error err = { 0 };
+    const kwr_status status =
+        kwr_storage_open(kwr_sim_process_env(o->process), "file:/ckpt", true, o->storage, &err);
+    if (status < KWR_OK) fail(o->e, status, &err);
+}
+
+static void get_assignment(void *ctx) {
+    opening *o = ctx;
+    kwr_error err = { 0 };
+    const kwr_status status =
+        kwr_job_assignment(o->n->engine->job, o->n->number, &o->assignment, &err);
+    if (status < KWR_OK) fail(o->n->engine, status, &err);
+}
+
+static void start_job(void *ctx) {
+    engine *e = ctx;
+    kwr_error err = { 0 };
+    const kwr_status status = kwr_job_start(e->job, &err);
+    if (status < KWR_OK) fail(e, status, &err);
+    e->poll = true;
+}
+
+/* Calls `fn` as the process unless the attempt has failed; it fails when the process dies. */
+static void call(engine *e, kwr_sim_process *process, void (*fn)(void *ctx), void *ctx) {
+    if (!e->failed && !kwr_sim_process_call(process, fn, ctx)) fail(e, KWR_ERR_CANCELLED, NULL);
+}
+
+static void open_all(engine *e) {
+    kwr_sim_process *first = kwr_sim_attempt_process(e->attempt, 0);
+    for (unsigned p = 0; p < e->run->shape.processes; p++) {
+        opening_storage o = { e, kwr_sim_attempt_process(e->attempt, p), &e->storages[p] };
+        call(e, o.process, open_storage, &o);
+    }
+    call(e, first, open_job, e);
+    for (unsigned i = 0; i < e->node_count; i++) {
+        opening o = { .n = &e->nodes[i], .storage = e->storages[i % e->run->shape.processes] };
+        call(e, first, get_assignment, &o);
+        call(e, o.n->process, open_task, &o);
+    }
+    /* Only when every sink has committed again what its checkpoint carries. */
+    for (unsigned i = 0; i < e->node_count; i++)
+        if (e->nodes[i].kind == NODE_SINK) call(e, e->nodes[i].process, sweep_sink, &e->nodes[i]);
+    call(e, first, start_job, e);
+    /* A job that had finished: everything is committed now, starting it only tidies up. */
+    if (!e->failed && e->info.restored_final) kwr_sim_attempt_finish(e->attempt);
+}
+
+static void lay_out(engine *e) {
+    const sim_shape *shape = &e->run->shape;
+    for (unsigned i = 0; i < shape->sources + 2 * shape->counts; i++) {
+        node *n = &e->nodes[e->node_count++];
+        n->engine = e;
+        n->kind = i < shape->sources                   ? NODE_SOURCE
+                  : i < shape->sources + shape->counts ? NODE_COUNT
+                                                       : NODE_SINK;
+        n->index = n->kind == NODE_SOURCE  ? i
+                   : n->kind == NODE_COUNT ? i - shape->sources
+                                           : i - shape->sources - shape->counts;
+        n->process = kwr_sim_attempt_process(e->attempt, i % shape->processes);
+    }
+    for (unsigned c = 0; c < shape->counts; c++) {
+        node *count = &e->nodes[shape->sources + c];
+        for (unsigned s = 0; s < shape->sources; s++)
+            connect(e, &e->nodes[s], count);
+        connect(e, count, &e->nodes[shape->sources + shape->counts + c]);
+    }
+}
+
+static void *start(void *run, kwr_sim_attempt *attempt) {
+    engine *e = must(calloc(1, sizeof *e));
+    e->run = run;
+    e->attempt = attempt;
+    lay_out(e);
+    open_all(e);
+    return e;
+}
+
+/* ---- closing ---- */
+
+static void close_node(void *ctx) {
+    node *n = ctx;
+    sim_sink_close(n->sink);
+    kwr_task_close(n->task);
+}
+
+static void close_job(void *ctx) { kwr_job_close(ctx); }
+static void close_storage(void *ctx) { kwr_storage_close(ctx); }
+
+static void stop(void *state) {
+    engine *e = state;
+    item unused;
+    for (unsigned i = 0; i < e->node_count; i++)
+        (void)kwr_sim_process_call(e->nodes[i].process, close_node, &e->nodes[i]);
+    (void)kwr_sim_process_call(kwr_sim_attempt_process(e->attempt, 0), close_job, e->job);
+    for (unsigned p = 0; p < e->run->shape.processes; p++)
+        (void)kwr_sim_process_call(kwr_sim_attempt_process(e->attempt, p), close_storage,
+                                   e->storages[p]);
+    for (unsigned c = 0; c < e->channel_count; c++)
+        while (pop(&e->channels[c], &unused))
+            continue;
+    free(e);
+}
+
+/* ---- stepping ---- */
+
+static bool source_ready(const node *n) {
+    if (n->kind != NODE_SOURCE) return false;
+    return n->position < n->engine->run->shape.records ? !full(n) : !n->end_told;
+}
+
+static uint64_t job_deadline(const engine *e) {
+    const bool lives = e->job != NULL && !e->failed && !e->job_finished &&
+                       !kwr_sim_process_dead(kwr_sim_attempt_process(e->attempt, 0));
+    return lives ? kwr_job_deadline(e->job) : UINT64_MAX;
+}
+
+/* Choices of a task: as a source a record, then an item from each ready input. */
+static size_t choices(void *state, unsigned actor) {
+    const engine *e = state;
+    if (actor == 0)
+        return e->job != NULL && !e->job_finished &&
+               (e->poll || job_deadline(e) <= kwr_sim_now_ns(e->run->sim));
+    const node *n = &e->nodes[actor - 1];
+    if (n->task == NULL) return 0;
+    size_t count = source_ready(n);
+    for (unsigned i = 0; i < n->input_count; i++)
+        count += ready_input(n, n->inputs[i]);
+    return count;
+}
+
+/* Done when all sinks have committed the final checkpoint; when they cannot hear of it any more,
+ * the next attempt commits. */
+static void look_at_end(engine *e) {
+    bool all = true;
+    if (!e->job_finished) return;
+    for (unsigned i = 0; i < e->node_count; i++)
+        all = all && (e->nodes[i].kind != NODE_SINK || e->nodes[i].final_committed);
+    if (all)
+        kwr_sim_attempt_finish(e->attempt);
+    else if (kwr_sim_attempt_messages(e->attempt) == 0)
+        fail(e, KWR_ERR_CANCELLED, NULL);
+}
+
+static void poll_job(engine *e) {
+    kwr_job_event event;
+    e->poll = false;
+    while (!e->job_finished && !e->failed && kwr_job_poll(e->job, &event) == KWR_OK) {
+        kwr_sim_trace(e->run->sim, "a%u job event %d checkpoint %llu slot %llu",
+                      kwr_sim_attempt_number(e->attempt), (int)event.kind,
+                      (unsigned long long)event.checkpoint, (unsigned long long)event.slot);
+        switch (event.kind) {
+        case KWR_JOB_SEND:
+            for (unsigned i = 0; i < e->node_count; i++)
+                if (event.task == KWR_ALL_TASKS || event.task == e->nodes[i].number)
+                    kwr_sim_attempt_send(e->attempt, 1 + i, event.message);
+            break;
+        case KWR_JOB_FINISHED: e->job_finished = true; break;
+        case KWR_JOB_FAILED: fail(e, event.error.status, &event.error); break;
+        case KWR_JOB_PUBLISHED:
+        case KWR_JOB_TRIGGERED:
+        case KWR_JOB_PUBLISHING:
+        case KWR_JOB_ABORTED: break;
+        }
+    }
+    look_at_end(e);
+}
+
+static void step(void *state, unsigned actor, size_t choice) {
+    engine *e = state;
+    if (actor == 0) {
+        poll_job(e);
+        return;
+    }
+    node *n = &e->nodes[actor - 1];
+    if (source_ready(n) && choice-- == 0) {
+        if (n->position < e->run->shape.records)
+            emit_record(n);
+        else
+            n->end_told = kwr_task_source_ended(n->task) >= KWR_OK;
+        return;
+    }
+    for (unsigned i = 0; i < n->input_count; i++) {
+        item what;
+        if (!ready_input(n, n->inputs[i]) || choice-- > 0) continue;
+        if (pop(n->inputs[i], &what)) handle_item(n, n->inputs[i], &what);
+        return;
+    }
+}
+
+static void on_message(void *state, unsigned actor, kwr_slice message) {
+    engine *e = state;
+    if (actor > 0) {
+        if (e->nodes[actor - 1].task != NULL) receive(&e->nodes[actor - 1], message);
+        look_at_end(e);
+        return;
+    }
+    if (e->job == NULL) return;
+    const kwr_status status = kwr_job_receive(e->job, message);
+    e->poll = true;
+    /* No memory for a message is a lost message. */
+    if (status < KWR_OK && status != KWR_ERR_NOMEM) fail(e, status, NULL);
+}
+
+/* What the task has to say to the job. */
+static void settle(void *state, unsigned actor) {
+    engine *e = state;
+    kwr_slice bytes;
+    if (actor == 0 || e->nodes[actor - 1].task == NULL) return;
+    while (kwr_task_poll(e->nodes[actor - 1].task, &bytes) == KWR_OK)
+        kwr_sim_attempt_send(e->attempt, 0, bytes);
+}
+
+static uint64_t deadline_ns(void *state) { return job_deadline(state); }
+
+/* ---- the run ---- */
+
+static void draw_shape(uint64_t seed, sim_shape *out) {
+    static const unsigned parallelisms[] = { 1, 3, 16, 128 };
+    kwr_sim_rng rng = kwr_sim_rng_of(seed, STREAM_SHAPE);
+    sim_shape s = { 0 };
+    s.sources = 1 + (unsigned)kwr_sim_below(&rng, SIM_SOURCES_MAX);
+    s.counts = 1 + (unsigned)kwr_sim_below(&rng, SIM_COUNTS_MAX);
+    s.keys = 1 + (unsigned)kwr_sim_below(&rng, SIM_KEYS_MAX);
+    s.records = 10 + (unsigned)kwr_sim_below(&rng, 120);
+    s.max_parallelism = parallelisms[kwr_sim_below(&rng, 4)];
+    if (s.counts > s.max_parallelism) s.counts = s.max_parallelism;
+    s.retain = 1 + (unsigned)kwr_sim_below(&rng, 3);
+    s.processes = 1 + (unsigned)kwr_sim_below(&rng, 3);
+    s.inline_off = kwr_sim_below(&rng, 2) == 0;
+    s.interval_ms = 1 + kwr_sim_below(&rng, 20);
+    s.min_pause_ms = kwr_sim_below(&rng, 2) == 0 ? 0 : kwr_sim_below(&rng, 10);
+    s.timeout_ms = 5 + kwr_sim_below(&rng, 100);
+    *out = s;
+}
+
+static void *open_run(void *ctx, kwr_sim *sim) {
+    sim_job *run = must(calloc(1, sizeof *run));
+    (void)ctx;
+    run->sim = sim;
+    draw_shape(kwr_sim_seed(sim), &run->shape);
+    kwr_sim_rng rng = kwr_sim_rng_of(kwr_sim_seed(sim), STREAM_SCRIPT);
+    const size_t records = (size_t)run->shape.sources * run->shape.records;
+    run->key_of = must(malloc(records));
+    for (size_t i = 0; i < records; i++) {
+        const uint64_t a = kwr_sim_below(&rng, run->shape.keys),
+                       b = kwr_sim_below(&rng, run->shape.keys);
+        run->key_of[i] = (uint8_t)(a < b ? a : b); /* some keys are more frequent */
+    }
+    return run;
+}
+
+static void close_run(void *ctx) {
+    sim_job *run = ctx;
+    free(run->key_of);
+    free(run);
+}
+
+static void describe(void *ctx, char *out, size_t capacity) {
+    const sim_shape *s = &((const sim_job *)ctx)->shape;
+    snprintf(out, capacity,
+             "%u sources of %u records, %u counts, %u keys, %u key groups, %u processes, interval "
+             "%llu ms, timeout %llu ms, retain %u, inline %s",
+             s->sources, s->records, s->counts, s->keys, s->max_parallelism, s->processes,
+             (unsigned long long)s->interval_ms, (unsigned long long)s->timeout_ms, s->retain,
+             s->inline_off ? "off" : "on");
+}
+
+static unsigned processes(void *run) { return ((const sim_job *)run)->shape.processes; }
+
+static unsigned actors(void *run) {
+    const sim_shape *s = &((const sim_job *)run)->shape;
+    return 1 + s->sources + 2 * s->counts;
+}
+
+static unsigned process_of(void *run, unsigned actor) {
+    return actor == 0 ? 0 : (actor - 1) % ((const sim_job *)run)->shape.processes;
+}
+
+const kwr_sim_subject sim_subject = {
+    .struct_size = sizeof sim_subject,
+    .name = "./dev sim",
+    .open = open_run,
+    .close = close_run,
+    .describe = describe,
+    .processes = processes,
+    .actors = actors,
+    .process_of = process_of,
+    .start = start,
+    .stop = stop,
+    .choices = choices,
+    .step = step,
+    .receive = on_message,
+    .settle = settle,
+    .deadline_ns = deadline_ns,
+    .check = sim_check,
+    .damageable = sim_damageable,
+};
