@@ -229,8 +229,19 @@ static kwr_status add(wordcount *wc, const char *operator_id, uint32_t subtask,
     return eng_engine_add(wc->engine, &options, out, err);
 }
 
+/* A source for each input: as many as the job was started with. */
+static kwr_status check_inputs(const wordcount *wc, kwr_error *err) {
+    const uint32_t stored = kwr_job_stored_parallelism(wc->job, "source");
+    if (stored == 0 || stored == wc->options->input_count) return KWR_OK;
+    return eng_fail(err, KWR_ERR_REFUSED, 0,
+                    "--input: the job was started with %" PRIu32 " inputs, not %" PRIu32
+                    "; give the same files in the same order",
+                    stored, wc->options->input_count);
+}
+
 static kwr_status add_sources(wordcount *wc, eng_task **tasks, kwr_error *err) {
     const wc_options *options = wc->options;
+    ENG_TRY(check_inputs(wc, err));
     for (uint32_t i = 0; i < options->input_count; i++) {
         wc->sources[i].env = wc->env;
         wc->sources[i].path = options->inputs[i];
@@ -243,13 +254,6 @@ static kwr_status add_sources(wordcount *wc, eng_task **tasks, kwr_error *err) {
         const kwr_status status =
             add(wc, "source", i, options->input_count, KWR_TASK_SOURCE, 0, options->parallelism,
                 eng_source_operator(&wc->sources[i]), &tasks[i], &why);
-        if (status == KWR_ERR_MISMATCH) {
-            return eng_pass(
-                err, status, &why,
-                "--input: the job was started with another number of inputs than %" PRIu32
-                "; give the same files in the same order",
-                options->input_count);
-        }
         if (status < KWR_OK) return eng_pass(err, status, &why, "input '%s'", options->inputs[i]);
     }
     return KWR_OK;
@@ -275,8 +279,16 @@ static kwr_status add_sink(wordcount *wc, uint32_t subtask, eng_task **out, kwr_
                eng_sink_operator(slot->sink, wc_write_counts), out, err);
 }
 
+static void report_parallelism(wordcount *wc) {
+    const uint32_t stored = kwr_job_stored_parallelism(wc->job, "count");
+    if (stored == 0 || stored == wc->options->parallelism) return;
+    wc_report_note(&wc->report, "going on with %" PRIu32 " counting tasks instead of %" PRIu32,
+                   wc->options->parallelism, stored);
+}
+
 static kwr_status add_counts_and_sinks(wordcount *wc, eng_task **sources, kwr_error *err) {
     const wc_options *options = wc->options;
+    report_parallelism(wc);
     for (uint32_t i = 0; i < options->parallelism; i++) {
         eng_task *count = NULL;
         eng_task *sink = NULL;

@@ -20,7 +20,7 @@ static const char usage_text[] =
     "  --input FILE           a file to read; may be given several times\n"
     "  --output DIR           where the counts go\n"
     "  --checkpoints URI      where checkpoints go: a path or file: URI\n"
-    "  --parallelism N        counting and writing tasks (default 2)\n"
+    "  --parallelism N        counting and writing tasks; may change at each start (default 2)\n"
     "  --max-parallelism M    key groups, fixed by the first checkpoint (default 128)\n"
     "  --interval-ms T        time between checkpoints; 0: only the final one (default 1000)\n"
     "  --retain N             completed checkpoints kept (default 2)\n"

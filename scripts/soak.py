@@ -5,7 +5,8 @@
 A SIGKILL counts only when the process was at something that must survive it: by the last line of
 its events it was restoring, had a checkpoint pending, was publishing one, or was committing one.
 Now and then an attempt is stopped (SIGSTOP) instead, a successor is started beside it with the
-locks off, and the old one is woken: it must end without publishing or committing anything.
+locks off, and the old one is woken: it must end without publishing or committing anything. A third
+of the restarts come with another --parallelism.
 
 After each job an independent count of the inputs is compared with the committed files: for a word
 that occurs n times the counts 1 to n, each once, none torn, in the order of the checkpoints. The
@@ -121,6 +122,7 @@ class Soak:
         self.uncounted = Counter()
         self.zombies = Counter()  # by the phase in which the old attempt was stopped
         self.stops = 0
+        self.rescales = 0        # restarts with another parallelism
         self.jobs = 0
         self.records = 0
         self.length = {}         # typical time from an event to the next one
@@ -189,7 +191,6 @@ class Soak:
         fixed += ["--output", os.path.join(folder, "out"),
                   "--checkpoints", os.path.join(folder, "ckpt"),
                   "--job", "soak",
-                  "--parallelism", str(self.random.randint(1, 4)),
                   "--max-parallelism", str(self.random.choice([4, 128, 1000]))]
         if "--inline-bytes" in self.known:
             fixed += ["--inline-bytes", str(self.random.choice([0, 0, 4096, 262144]))]
@@ -200,6 +201,7 @@ class Soak:
         self.rate = max(1, int(lines * 1.5 / seconds))
         self.attempts = []
         self.live = []
+        self.parallelism = self.random.randint(1, 4)
         budget = self.random.randint(6, 20)
         before = self.counted()
         try:
@@ -229,7 +231,12 @@ class Soak:
         return max(self.options.kills - self.counted(), 0 if self.options.any_shares else lacking)
 
     def start(self, *more):
+        if self.attempts and self.random.random() < 1 / 3:
+            others = [n for n in range(1, 5) if n != self.parallelism]
+            self.parallelism = self.random.choice(others)
+            self.rescales += 1
         command = self.fixed + list(more) + [
+            "--parallelism", str(self.parallelism),
             "--interval-ms", str(self.random.choice([10, 30, 60, 150])),
             "--retain", str(self.random.randint(1, 3)), "--rate", str(self.rate)]
         if self.random.random() < 0.5:
@@ -491,9 +498,9 @@ class Soak:
         print("kills by phase: %s" % self.figures())
         print("not counted: %s" % (", ".join("%s %d" % item for item in
                                               sorted(self.uncounted.items())) or "none"))
-        print("stopped, succeeded and woken: %s; SIGTERM: %d" %
+        print("stopped, succeeded and woken: %s; SIGTERM: %d; restarts with another parallelism: %d" %
               (", ".join("%s %d" % item for item in sorted(self.zombies.items())) or "none",
-               self.stops))
+               self.stops, self.rescales))
         if not self.options.any_shares:
             for phase in PHASES:
                 if self.kills[phase] < SHARE_MIN * self.counted():
@@ -501,6 +508,8 @@ class Soak:
                                 (self.kills[phase], self.counted(), phase))
             if not self.zombies:
                 raise Wrong("no attempt was stopped and succeeded: this run proves too little")
+            if not self.rescales:
+                raise Wrong("no restart changed the parallelism: this run proves too little")
         print("soak: good: %d kills, %d zombies, %d jobs, %d records exactly once (%d s, seed %d)" %
               (self.counted(), sum(self.zombies.values()), self.jobs, self.records,
                time.monotonic() - began, self.options.seed))

@@ -175,127 +175,53 @@ kwr_status kwr_checkpoint_open_dir(const kwr_job_dirs *dirs, const kwr_limits *l
     return open_checkpoint(dirs, limits, checkpoint, generation, NULL, out, err);
 }
 
-/* ---- a subtask's part ---- */
+/* ---- handles ---- */
 
-typedef struct part_job {
-    const kwr_job_dirs *dirs;
-    const kwr_manifest *manifest;
-    const kwr_manifest_operator *op;
-    kwr_limits limits;
-    kwr_arena *arena;
-    kwr_subtask_part part;
-    kwr_buffer inline_bytes;
-} part_job;
-
-/* Copies the inline bytes of one file behind those before it, checked in full: a failure names the
- * place in the checkpoint's file, not in the copy. */
-static kwr_status copy_inline(part_job *job, kwr_storage_reader *reader, const char *path,
-                              const kwr_manifest_file *from, kwr_manifest_file *to,
-                              kwr_error *err) {
-    kwr_storage *storage = job->dirs->storage;
-    to->offset = job->inline_bytes.size;
-    if (from->length > SIZE_MAX ||
-        kwr_buffer_extend(&job->inline_bytes, (size_t)from->length) == NULL)
-        return KWR_FAIL(err, KWR_ERR_NOMEM, 0, "no memory for the inline bytes of '%s'", path);
-    uint8_t *bytes = job->inline_bytes.data + to->offset;
-    KWR_TRY(storage->ops->read(storage, reader, from->offset, bytes, (size_t)from->length, err));
-    const kwr_data_owner owner = {
-        .limits = &job->limits,
-        .operator_id = job->op->id,
-        .job_uid = job->manifest->job_uid,
-        .subtask = &job->part.subtask,
-        .max_parallelism = job->manifest->max_parallelism,
-        .seed = job->manifest->seed,
-    };
-    kwr_data_file file;
-    /* The bytes stand at from->offset in messages, so the copy is addressed from there. */
-    kwr_data_file_of_reader(job->dirs->env, storage, reader, path, from, &owner, &file);
-    kwr_status status = kwr_data_file_load(&file, err);
-    for (uint64_t i = 0; i < from->images && status >= KWR_OK; i++) {
-        kwr_data_entry entry;
-        kwr_page_image image;
-        kwr_data_file_entry(&file, i, &entry);
-        uint8_t *scratch = kwr_alloc(job->dirs->env, entry.raw);
-        if (scratch == NULL)
-            status = KWR_FAIL(err, KWR_ERR_NOMEM, 0, "no memory to check '%s'", path);
-        else
-            status = kwr_data_image(&file, &entry, bytes + entry.offset, scratch, &image, err);
-        kwr_free(job->dirs->env, scratch, entry.raw);
-    }
-    kwr_data_file_close(&file);
-    return status;
-}
-
-static kwr_status copy_files(part_job *job, kwr_storage_reader *reader, const char *path,
-                             kwr_error *err) {
-    kwr_manifest_subtask *subtask = &job->part.subtask;
-    kwr_manifest_file *files = kwr_arena_array(job->arena, subtask->file_count, sizeof *files);
-    if (files == NULL) return KWR_FAIL(err, KWR_ERR_NOMEM, 0, "no memory for a subtask's part");
-    for (size_t i = 0; i < subtask->file_count; i++) {
-        files[i] = subtask->files[i];
-        if (files[i].name == NULL)
-            KWR_TRY(copy_inline(job, reader, path, &subtask->files[i], &files[i], err));
-    }
-    subtask->files = files;
-    return KWR_OK;
-}
-
-static bool has_inline(const kwr_manifest_subtask *subtask) {
-    for (size_t i = 0; i < subtask->file_count; i++)
-        if (subtask->files[i].name == NULL) return true;
-    return false;
-}
-
-/* Opens the file `inline` when the subtask has bytes there, and copies them. */
-static kwr_status collect_inline(part_job *job, kwr_error *err) {
-    if (!has_inline(&job->part.subtask)) return KWR_OK;
-    kwr_storage *storage = job->dirs->storage;
-    const kwr_manifest *manifest = job->manifest;
-    kwr_storage_dir *dir = NULL;
-    kwr_storage_reader *reader = NULL;
-    uint64_t size = 0;
-    char path[KWR_STORAGE_PATH_MAX];
-    KWR_TRY(open_dir(job->dirs, manifest->checkpoint, manifest->generation, &dir, err));
-    kwr_storage_path(storage, dir, INLINE_NAME, path);
-    kwr_status status = storage->ops->open(storage, dir, INLINE_NAME, &reader, &size, err);
-    if (status >= KWR_OK && size != manifest->inline_length)
-        status = KWR_FAIL(
-            err, KWR_ERR_CORRUPT, 0,
-            "'%s' is damaged at offset %llu: it has %llu bytes, %llu were written", path,
-            (unsigned long long)(size < manifest->inline_length ? size : manifest->inline_length),
-            (unsigned long long)size, (unsigned long long)manifest->inline_length);
-    if (status >= KWR_OK) status = copy_files(job, reader, path, err);
-    if (reader != NULL) storage->ops->close_reader(storage, reader);
-    storage->ops->dir_close(storage, dir);
-    return status;
-}
-
-kwr_status kwr_checkpoint_part(const kwr_job_dirs *dirs, const kwr_limits *limits,
-                               const kwr_manifest *manifest, const kwr_manifest_operator *op,
-                               uint32_t subtask, kwr_bytes *out, kwr_error *err) {
+kwr_status kwr_checkpoint_handle(const kwr_env *env, const kwr_manifest *manifest,
+                                 const kwr_manifest_operator *op, uint32_t subtask, kwr_bytes *out,
+                                 kwr_error *err) {
     if (subtask >= op->parallelism)
         return KWR_FAIL(err, KWR_ERR_RANGE, 0, "operator %s has %u subtasks, %u was asked for",
                         op->id, op->parallelism, subtask);
-    part_job job = { .dirs = dirs, .manifest = manifest, .op = op };
-    KWR_TRY(kwr_limits_complete(limits, &job.limits, err));
-    job.inline_bytes.env = dirs->env;
-    job.part = (kwr_subtask_part){
+    kwr_subtask_part part = {
         .subtask = op->subtasks[subtask],
         .key_type = op->key_type,
         .seed = manifest->seed,
         .engine_key_groups = manifest->engine_key_groups,
         .max_parallelism = manifest->max_parallelism,
+        .inline_place = { .checkpoint = manifest->checkpoint,
+                          .generation = manifest->generation,
+                          .length = manifest->inline_length,
+                          .operator_id = op->id },
     };
-    job.arena = kwr_arena_new(dirs->env, 0);
-    if (job.arena == NULL) return KWR_FAIL(err, KWR_ERR_NOMEM, 0, "no memory for a subtask's part");
-    kwr_status status = collect_inline(&job, err);
-    if (status >= KWR_OK) {
-        job.part.inline_bytes = (kwr_slice){ job.inline_bytes.data, job.inline_bytes.size };
-        status = kwr_subtask_part_encode(dirs->env, &job.part, out, err);
+    memcpy(part.inline_place.job_uid, manifest->job_uid, sizeof part.inline_place.job_uid);
+    part.subtask.split_count = part.subtask.committable_count = 0;
+    return kwr_subtask_part_encode(env, &part, out, err);
+}
+
+kwr_status kwr_checkpoint_open_inline(const kwr_job_dirs *dirs, uint64_t checkpoint,
+                                      uint64_t generation, uint64_t length, kwr_storage_dir **dir,
+                                      kwr_storage_reader **reader, char *path, kwr_error *err) {
+    kwr_storage *storage = dirs->storage;
+    kwr_storage_dir *opened = NULL;
+    kwr_storage_reader *made = NULL;
+    uint64_t size = 0;
+    KWR_TRY(open_dir(dirs, checkpoint, generation, &opened, err));
+    kwr_storage_path(storage, opened, INLINE_NAME, path);
+    kwr_status status = storage->ops->open(storage, opened, INLINE_NAME, &made, &size, err);
+    if (status >= KWR_OK && size != length)
+        status = KWR_FAIL(err, KWR_ERR_CORRUPT, 0,
+                          "'%s' is damaged at offset %llu: it has %llu bytes, %llu were written",
+                          path, (unsigned long long)(size < length ? size : length),
+                          (unsigned long long)size, (unsigned long long)length);
+    if (status < KWR_OK) {
+        if (made != NULL) storage->ops->close_reader(storage, made);
+        storage->ops->dir_close(storage, opened);
+        return status;
     }
-    kwr_buffer_free(&job.inline_bytes);
-    kwr_arena_free(job.arena);
-    return status;
+    *dir = opened;
+    *reader = made;
+    return KWR_OK;
 }
 
 /* ---- removing ---- */

@@ -61,12 +61,19 @@ kwr_status kwr_checkpoint_walk(const kwr_job_dirs *dirs, const kwr_limits *limit
                                kwr_checkpoint_entry_fn fn, void *ctx, kwr_error *err);
 
 /*
- * A subtask's part for an assignment: its share of the manifest, with inline bytes read from the
- * file `inline` and checked.
+ * The snapshot of a subtask as a handle for kwr_snapshot_restore(), without splits and
+ * committables. Reads nothing: what is inline is referred to where it is.
  */
-kwr_status kwr_checkpoint_part(const kwr_job_dirs *dirs, const kwr_limits *limits,
-                               const kwr_manifest *manifest, const kwr_manifest_operator *op,
-                               uint32_t subtask, kwr_bytes *out, kwr_error *err);
+kwr_status kwr_checkpoint_handle(const kwr_env *env, const kwr_manifest *manifest,
+                                 const kwr_manifest_operator *op, uint32_t subtask, kwr_bytes *out,
+                                 kwr_error *err);
+/*
+ * Opens the file `inline`, which must have this length. Both outs are the caller's: the reader is
+ * closed before the directory. `path` is for messages.
+ */
+kwr_status kwr_checkpoint_open_inline(const kwr_job_dirs *dirs, uint64_t checkpoint,
+                                      uint64_t generation, uint64_t length, kwr_storage_dir **dir,
+                                      kwr_storage_reader **reader, char *path, kwr_error *err);
 
 /* Removes the directory of a checkpoint that no slot names any more. Missing is KWR_OK. */
 kwr_status kwr_checkpoint_remove(const kwr_job_dirs *dirs, uint64_t checkpoint, uint64_t generation,

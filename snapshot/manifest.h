@@ -90,9 +90,19 @@ kwr_status kwr_manifest_parse(const kwr_env *env, const kwr_limits *limits, kwr_
                               const char *what, kwr_manifest **out, kwr_error *err);
 void kwr_manifest_free(kwr_manifest *manifest); /* NULL is a no-op */
 
+/* Where a part's inline files lie when they do not travel along. */
+typedef struct kwr_inline_place {
+    uint64_t checkpoint; /* in the file `inline` of this one; 0: they travel along */
+    uint64_t generation;
+    uint64_t length; /* of that file */
+    const char *operator_id;
+    uint8_t job_uid[16];
+} kwr_inline_place;
+
 /*
  * A subtask's part as it travels in an ack or assignment: the same JSON object, the key type, and
- * the inline bytes of its files behind it (files with name NULL; offset counts from 0 there).
+ * the inline bytes of its files behind it (files with name NULL; offset counts from 0 there), or
+ * the place where they are (offset as in the manifest).
  */
 typedef struct kwr_subtask_part {
     kwr_arena *arena;
@@ -101,6 +111,7 @@ typedef struct kwr_subtask_part {
     uint64_t seed;
     bool engine_key_groups;
     uint32_t max_parallelism;
+    kwr_inline_place inline_place;
     kwr_slice inline_bytes; /* borrowed from the decoded bytes */
 } kwr_subtask_part;
 

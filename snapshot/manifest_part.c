@@ -5,10 +5,23 @@
 #include "base/bytes.h"
 #include "base/error.h"
 #include "keyweir/backend.h"
+#include "snapshot/log.h"
 #include "snapshot/manifest_json.h"
 
 static const char part_magic[8] = { 'K', 'W', 'R', 'P', 'A', 'R', 'T', '\n' };
 enum { PART_VERSION = 1, PART_HEAD = 24, PART_TAIL = 8, ARENA_FACTOR = 16, ARENA_BASE = 64 * 1024 };
+
+static void write_inline_place(kwr_buffer *out, const kwr_inline_place *place) {
+    kwr_json_text(out, ",\n \"inline\": {\"checkpoint\": ");
+    kwr_json_u64(out, place->checkpoint);
+    kwr_json_text(out, ", \"generation\": ");
+    kwr_json_u64(out, place->generation);
+    kwr_json_text(out, ", \"length\": ");
+    kwr_json_u64(out, place->length);
+    kwr_buffer_printf(out, ", \"operator\": \"%s\", \"job_uid\": ", place->operator_id);
+    kwr_json_hex(out, place->job_uid, sizeof place->job_uid);
+    kwr_json_text(out, "}");
+}
 
 static void write_json(kwr_buffer *out, const kwr_subtask_part *part) {
     kwr_buffer_printf(out, "{\n \"keyweir\": \"subtask\",\n \"version\": %d,",
@@ -19,6 +32,7 @@ static void write_json(kwr_buffer *out, const kwr_subtask_part *part) {
                       ",\n \"key_groups\": \"%s\",\n \"max_parallelism\": %u,\n \"key_type\": ",
                       part->engine_key_groups ? "engine" : "xxh3-64", part->max_parallelism);
     kwr_write_type(out, &part->key_type);
+    if (part->inline_place.checkpoint != 0) write_inline_place(out, &part->inline_place);
     kwr_json_text(out, ",\n \"part\": ");
     kwr_write_subtask(out, &part->subtask, 2);
     kwr_json_text(out, "\n}\n");
@@ -53,10 +67,45 @@ kwr_status kwr_subtask_part_encode(const kwr_env *env, const kwr_subtask_part *p
     return KWR_OK;
 }
 
+static void read_inline_place(kwr_parse *p, const json_t *root, kwr_inline_place *out) {
+    static const char *const known[] = { "checkpoint", "generation", "length", "operator",
+                                         "job_uid" };
+    const kwr_place at = { "inline" };
+    const json_t *place = json_object_get(root, "inline");
+    if (place == NULL) return;
+    kwr_parse_known(p, &at, place, known, sizeof known / sizeof *known);
+    out->checkpoint = kwr_parse_u64_in(p, &at, place, "checkpoint", 1, UINT64_MAX);
+    out->generation = kwr_parse_u64_in(p, &at, place, "generation", 1, UINT64_MAX);
+    out->length = kwr_parse_u64_in(p, &at, place, "length", 0, INT64_MAX);
+    out->operator_id = kwr_parse_name_in(p, &at, place, "operator", KWR_JOB_NAME_MAX, true);
+    const kwr_digest uid = kwr_parse_digest_in(p, &at, place, "job_uid"); /* 16 bytes as well */
+    memcpy(out->job_uid, uid.bytes, sizeof out->job_uid);
+}
+
+/* Inline files fill what travels along, or lie inside the file they are in. */
+static void check_inline(kwr_parse *p, const kwr_place *place, const kwr_subtask_part *part) {
+    const kwr_manifest_subtask *subtask = &part->subtask;
+    uint64_t at = 0;
+    if (part->inline_place.checkpoint == 0) {
+        kwr_parse_tiles(p, place, subtask, &at);
+        if (p->status >= KWR_OK && at != part->inline_bytes.size)
+            kwr_parse_fail(p, place, "files", "do not fill the inline bytes");
+        return;
+    }
+    if (part->inline_bytes.size != 0)
+        kwr_parse_fail(p, place, "files", "are said to be elsewhere, but bytes travel along");
+    for (size_t i = 0; i < subtask->file_count && p->status >= KWR_OK; i++) {
+        const kwr_manifest_file *file = &subtask->files[i];
+        const uint64_t end = part->inline_place.length;
+        if (file->name == NULL && (file->offset > end || file->length > end - file->offset))
+            kwr_parse_fail(p, place, "inline_offset", "or length leads beyond the file inline");
+    }
+}
+
 static void read_root(kwr_parse *p, const json_t *root, kwr_subtask_part *out) {
-    static const char *const known[] = { "keyweir",         "version",  "features",
-                                         "optional",        "seed",     "key_groups",
-                                         "max_parallelism", "key_type", "part" };
+    static const char *const known[] = { "keyweir",  "version", "features",   "optional",
+                                         "seed",     "inline",  "key_groups", "max_parallelism",
+                                         "key_type", "part" };
     kwr_parse_preamble(p, root, "subtask");
     kwr_parse_known(p, NULL, root, known, sizeof known / sizeof *known);
     out->seed = kwr_parse_hex64_in(p, NULL, root, "seed");
@@ -67,10 +116,8 @@ static void read_root(kwr_parse *p, const json_t *root, kwr_subtask_part *out) {
     const kwr_place at = { "part" };
     const json_t *subtask = kwr_parse_field(p, NULL, root, "part");
     if (subtask != NULL) kwr_parse_subtask(p, &at, subtask, out->max_parallelism, &out->subtask);
-    uint64_t inline_at = 0;
-    if (p->status >= KWR_OK) kwr_parse_tiles(p, &at, &out->subtask, &inline_at);
-    if (p->status >= KWR_OK && inline_at != out->inline_bytes.size)
-        kwr_parse_fail(p, &at, "files", "do not fill the inline bytes");
+    read_inline_place(p, root, &out->inline_place);
+    if (p->status >= KWR_OK) check_inline(p, &at, out);
 }
 
 /* Splits the bytes into JSON and inline bytes, checksum verified. */

@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "base/limits.h"
 #include "keyweir/snapshot.h"
+#include "snapshot/checkpoint.h"
 #include "snapshot/data_reader.h"
 #include "snapshot/log.h"
 
@@ -33,6 +34,8 @@ typedef struct source {
     kwr_data_owner owner;
     char operator_id[KWR_JOB_NAME_MAX + 1]; /* from the name of a file */
     uint32_t *state_ids;                    /* of the backend, by state id of the part */
+    kwr_storage_dir *inline_dir;            /* its own, or NULL */
+    kwr_storage_reader *inline_reader;      /* may be that of the source before */
 } source;
 
 typedef struct restore_job restore_job;
@@ -55,6 +58,7 @@ struct restore_job {
     uint32_t max_parallelism;
     kwr_key_group_range owned;
     kwr_job_dirs dirs;
+    char inline_path[KWR_STORAGE_PATH_MAX];
     const kwr_engine_ops *ops;
     kwr_engine *engine;
     kwr_arena *arena;
@@ -149,6 +153,10 @@ static kwr_status decode_handles(restore_job *job, const kwr_slice *handles, siz
             .max_parallelism = job->max_parallelism,
             .seed = s->part->seed,
         };
+        if (s->part->inline_place.checkpoint != 0) {
+            s->owner.operator_id = s->part->inline_place.operator_id;
+            s->owner.job_uid = s->part->inline_place.job_uid;
+        }
         job->file_count += s->part->subtask.file_count;
     }
     return check_coverage(job, err);
@@ -203,8 +211,34 @@ static bool owned(const restore_job *job, uint32_t key_group) {
     return key_group >= job->owned.first && key_group < range_end(job->owned);
 }
 
+/* The file `inline` of the checkpoint a handle refers to; handles of one checkpoint share it. */
+static kwr_status open_inline(restore_job *job, source *s, kwr_error *err) {
+    const kwr_inline_place *place = &s->part->inline_place;
+    if (s->inline_reader != NULL) return KWR_OK;
+    for (const source *other = job->sources; other < s; other++) {
+        const kwr_inline_place *at = &other->part->inline_place;
+        if (other->inline_dir == NULL || at->checkpoint != place->checkpoint ||
+            at->generation != place->generation || at->length != place->length)
+            continue;
+        s->inline_reader = other->inline_reader;
+        kwr_storage_path(job->storage, other->inline_dir, "inline", job->inline_path);
+        return KWR_OK;
+    }
+    if (job->dirs.root == NULL)
+        return KWR_FAIL(err, KWR_ERR_MISSING, 0, "there is no directory of the job in storage");
+    return kwr_checkpoint_open_inline(&job->dirs, place->checkpoint, place->generation,
+                                      place->length, &s->inline_dir, &s->inline_reader,
+                                      job->inline_path, err);
+}
+
 static kwr_status open_file(restore_job *job, source *s, const kwr_manifest_file *file,
                             kwr_data_file *out, kwr_error *err) {
+    if (file->name == NULL && s->part->inline_place.checkpoint != 0) {
+        KWR_TRY(open_inline(job, s, err));
+        kwr_data_file_of_reader(job->env, job->storage, s->inline_reader, job->inline_path, file,
+                                &s->owner, out);
+        return KWR_OK;
+    }
     if (file->name == NULL) {
         kwr_data_file_of_memory(job->env, s->part->inline_bytes.data, "inline bytes of a handle",
                                 file, &s->owner, out);
@@ -430,8 +464,14 @@ static kwr_status restore(restore_job *job, const char *name, const kwr_slice *h
 static void restore_done(restore_job *job) {
     for (size_t i = 0; i < job->file_count; i++)
         if (job->files != NULL) kwr_data_file_close(&job->files[i]);
-    for (size_t i = 0; i < job->source_count; i++)
-        kwr_subtask_part_free(job->sources[i].part);
+    for (size_t i = 0; i < job->source_count; i++) {
+        const source *s = &job->sources[i];
+        if (s->inline_dir != NULL) {
+            job->storage->ops->close_reader(job->storage, s->inline_reader);
+            job->storage->ops->dir_close(job->storage, s->inline_dir);
+        }
+        kwr_subtask_part_free(s->part);
+    }
     kwr_free(job->env, job->runs, job->run_capacity * sizeof *job->runs);
     kwr_job_dirs_close(&job->dirs);
     if (job->arena != NULL) kwr_arena_free(job->arena);

@@ -12,6 +12,7 @@
 #include <stdatomic.h>
 
 #include "keyweir/task.h"
+#include "recovery/assignment.h"
 #include "recovery/recovery.h"
 #include "snapshot/retention.h"
 #include "task/message.h"
@@ -25,6 +26,8 @@ typedef struct kwr_job_operator {
     uint32_t registered;                 /* tasks so far */
     uint32_t *tasks;                     /* number by subtask, KWR_NO_TASK until registered */
     const kwr_manifest_operator *stored; /* NULL: not in the restored checkpoint */
+    kwr_arena *arena;                    /* of the shares; NULL: not made yet */
+    const kwr_share *shares;             /* by subtask, when stored */
 } kwr_job_operator;
 
 typedef struct kwr_job_task {

@@ -9,6 +9,7 @@
 
 #include "base/cleanup.h"
 #include "base/error.h"
+#include "base/log.h"
 #include "base/name.h"
 
 static kwr_job_operator *plan_find(const kwr_job *job, const char *id) {
@@ -22,6 +23,11 @@ static const kwr_manifest_operator *stored_find(const kwr_job *job, const char *
     for (size_t i = 0; manifest != NULL && i < manifest->operator_count; i++)
         if (strcmp(manifest->operators[i].id, id) == 0) return &manifest->operators[i];
     return NULL;
+}
+
+uint32_t kwr_job_stored_parallelism(const kwr_job *job, const char *operator_id) {
+    const kwr_manifest_operator *stored = stored_find(job, operator_id);
+    return stored == NULL ? 0 : stored->parallelism;
 }
 
 static void roles_text(unsigned roles, char out[32]) {
@@ -45,12 +51,6 @@ static kwr_status operator_check(const kwr_job *job, const char *id, uint32_t pa
         return KWR_FAIL(err, KWR_ERR_RANGE, 0, "operator '%s': parallelism %u, allowed 1 to %u%s",
                         id, parallelism, most, keyed ? " (max_parallelism)" : "");
     if (stored == NULL) return KWR_OK;
-    if (stored->parallelism != parallelism)
-        return KWR_FAIL(err, KWR_ERR_MISMATCH, 0,
-                        "operator '%s': checkpoint %llu was taken with parallelism %u, %u is "
-                        "given; rescaling is not available yet: start it with %u",
-                        id, (unsigned long long)job->restored_checkpoint, stored->parallelism,
-                        parallelism, stored->parallelism);
     if (stored->roles != roles) {
         char had[32], has[32];
         roles_text(stored->roles, had);
@@ -114,6 +114,19 @@ kwr_status kwr_job_add_task(kwr_job *job, const char *operator_id, uint32_t subt
     return KWR_OK;
 }
 
+/* Ids of stored operators that this job does not have, quoted; "" when it has all of them. */
+static void unclaimed_text(const kwr_job *job, char *out, size_t capacity) {
+    const kwr_manifest *manifest = job->claim.restored ? job->claim.manifest : NULL;
+    size_t used = 0;
+    out[0] = '\0';
+    for (size_t i = 0; manifest != NULL && i < manifest->operator_count; i++) {
+        const char *id = manifest->operators[i].id;
+        if (plan_find(job, id) != NULL || used >= capacity) continue;
+        const int n = snprintf(out + used, capacity - used, "%s'%s'", used > 0 ? ", " : "", id);
+        used += n > 0 ? (size_t)n : 0;
+    }
+}
+
 kwr_status kwr_job_plan_check(const kwr_job *job, kwr_error *err) {
     for (size_t i = 0; i < job->operator_count; i++) {
         const kwr_job_operator *op = &job->operators[i];
@@ -122,21 +135,114 @@ kwr_status kwr_job_plan_check(const kwr_job *job, kwr_error *err) {
                             "operator '%s': %u of its %u tasks are added; add all of them first",
                             op->id, op->registered, op->parallelism);
     }
-    const kwr_manifest *manifest = job->claim.restored ? job->claim.manifest : NULL;
-    char names[512] = "";
-    size_t used = 0;
-    for (size_t i = 0; manifest != NULL && i < manifest->operator_count; i++) {
-        const char *id = manifest->operators[i].id;
-        if (plan_find(job, id) != NULL || used >= sizeof names) continue;
-        const int n =
-            snprintf(names + used, sizeof names - used, "%s'%s'", used > 0 ? ", " : "", id);
-        used += n > 0 ? (size_t)n : 0;
-    }
-    if (used == 0) return KWR_OK;
+    char names[512];
+    unclaimed_text(job, names, sizeof names);
+    if (names[0] == '\0' || job->options.allow_unclaimed) return KWR_OK;
     return KWR_FAIL(err, KWR_ERR_REFUSED, 0,
                     "checkpoint %llu has state of operators that this job does not have: %s; keep "
-                    "their ids, or start without the checkpoint by choice",
+                    "their ids, or give their state up by choice (allow_unclaimed)",
                     (unsigned long long)job->restored_checkpoint, names);
+}
+
+/* ---- shares ---- */
+
+static kwr_status no_memory(const kwr_job_operator *op, kwr_error *err) {
+    return KWR_FAIL(err, KWR_ERR_NOMEM, 0, "no memory to assign operator '%s'", op->id);
+}
+
+static kwr_status shares_make(kwr_job *job, kwr_job_operator *op, kwr_error *err) {
+    if (op->stored == NULL || op->shares != NULL) return KWR_OK;
+    if (op->arena == NULL) op->arena = kwr_arena_new(job->env, 0);
+    if (op->arena == NULL) return no_memory(op, err);
+    KWR_TRY(kwr_assign(op->stored, op->parallelism, op->arena, &op->shares, err));
+    if (op->stored->parallelism != op->parallelism)
+        kwr_log_line(job->env, KWR_LOG_INFO, "task",
+                     "job '%s': operator '%s' goes from %u to %u subtasks", job->dirs.job, op->id,
+                     op->stored->parallelism, op->parallelism);
+    return KWR_OK;
+}
+
+static size_t picked(kwr_picks picks) {
+    size_t sum = 0;
+    for (size_t i = 0; i < picks.count; i++)
+        sum += (size_t)picks.items[i].count;
+    return sum;
+}
+
+/* Splits and committables of the share, as the part of a subtask without state. */
+static kwr_status items_part(const kwr_job *job, const kwr_job_operator *op, const kwr_share *share,
+                             kwr_bytes *out, kwr_error *err) {
+    const kwr_manifest_subtask *from = op->stored->subtasks;
+    const size_t splits = picked(share->splits), committables = picked(share->committables);
+    kwr_arena *arena = kwr_arena_new(job->env, 0);
+    kwr_subtask_part part = { .arena = arena,
+                              .subtask = { .index = share->subtask },
+                              .seed = job->seed,
+                              .engine_key_groups = job->engine_key_groups,
+                              .max_parallelism = job->max_parallelism };
+    kwr_manifest_subtask *to = &part.subtask;
+    if (arena != NULL) {
+        to->splits = kwr_arena_array(arena, splits, sizeof *to->splits);
+        to->committables = kwr_arena_array(arena, committables, sizeof *to->committables);
+    }
+    kwr_status status = KWR_OK;
+    if (to->splits == NULL || to->committables == NULL) status = no_memory(op, err);
+    for (size_t i = 0; status >= KWR_OK && i < share->splits.count; i++) {
+        const kwr_pick *p = &share->splits.items[i];
+        for (uint64_t j = 0; j < p->count; j++)
+            to->splits[to->split_count++] = from[p->donor].splits[p->first + j];
+    }
+    for (size_t i = 0; status >= KWR_OK && i < share->committables.count; i++) {
+        const kwr_pick *p = &share->committables.items[i];
+        for (uint64_t j = 0; j < p->count; j++)
+            to->committables[to->committable_count++] = from[p->donor].committables[p->first + j];
+    }
+    if (status >= KWR_OK) status = kwr_subtask_part_encode(job->env, &part, out, err);
+    if (arena != NULL) kwr_arena_free(arena);
+    return status;
+}
+
+/* The handles of the old subtasks that hold some of its key groups. */
+static kwr_status keyed_handles(const kwr_job *job, const kwr_job_operator *op,
+                                const kwr_share *share, kwr_packed *packed, kwr_buffer *buffer,
+                                kwr_error *err) {
+    for (uint32_t i = 0; i < share->donor_count; i++) {
+        KWR_CLEANUP(kwr_bytes_free) kwr_bytes handle = { 0 };
+        KWR_TRY(kwr_checkpoint_handle(job->env, job->claim.manifest, op->stored,
+                                      share->donor_first + i, &handle, err));
+        kwr_packed_add(packed, buffer, (kwr_slice){ handle.data, handle.size });
+        if (buffer->failed) return no_memory(op, err);
+    }
+    return KWR_OK;
+}
+
+static kwr_status assignment_make(kwr_job *job, uint32_t task, kwr_error *err) {
+    kwr_job_task *t = &job->tasks[task];
+    kwr_job_operator *op = &job->operators[t->op];
+    KWR_CLEANUP(kwr_bytes_free) kwr_bytes part = { 0 };
+    KWR_CLEANUP(kwr_buffer_free) kwr_buffer handles = { .env = job->env };
+    kwr_assignment a = { .generation = job->claim.fence.generation,
+                         .job = { job->dirs.job, strlen(job->dirs.job) },
+                         .restored_checkpoint = job->restored_checkpoint,
+                         .restored_generation = job->restored_generation,
+                         .seed = job->seed,
+                         .max_parallelism = job->max_parallelism,
+                         .engine_key_groups = job->engine_key_groups,
+                         .task = task,
+                         .operator_id = { op->id, strlen(op->id) },
+                         .subtask = t->subtask,
+                         .parallelism = op->parallelism,
+                         .roles = op->roles,
+                         .inline_bytes = job->options.inline_bytes };
+    memcpy(a.uid, job->claim.fence.job_uid, sizeof a.uid);
+    KWR_TRY(shares_make(job, op, err));
+    if (op->stored != NULL) {
+        const kwr_share *share = &op->shares[t->subtask];
+        KWR_TRY(items_part(job, op, share, &part, err));
+        KWR_TRY(keyed_handles(job, op, share, &a.keyed, &handles, err));
+        a.part = (kwr_slice){ part.data, part.size };
+    }
+    return kwr_assignment_encode(job->env, &job->limits, &a, &t->assignment, err);
 }
 
 kwr_status kwr_job_assignment(kwr_job *job, uint32_t task, kwr_slice *out, kwr_error *err) {
@@ -145,30 +251,8 @@ kwr_status kwr_job_assignment(kwr_job *job, uint32_t task, kwr_slice *out, kwr_e
     if (job->started)
         return KWR_FAIL(err, KWR_ERR_MISUSE, 0, "assignments are given before the start");
     KWR_TRY(kwr_job_plan_check(job, err));
-    kwr_job_task *t = &job->tasks[task];
-    const kwr_job_operator *op = &job->operators[t->op];
-    if (t->assignment.data == NULL) {
-        KWR_CLEANUP(kwr_bytes_free) kwr_bytes part = { 0 };
-        if (op->stored != NULL)
-            KWR_TRY(kwr_checkpoint_part(&job->dirs, &job->limits, job->claim.manifest, op->stored,
-                                        t->subtask, &part, err));
-        kwr_assignment a = { .generation = job->claim.fence.generation,
-                             .job = { job->dirs.job, strlen(job->dirs.job) },
-                             .restored_checkpoint = job->restored_checkpoint,
-                             .restored_generation = job->restored_generation,
-                             .seed = job->seed,
-                             .max_parallelism = job->max_parallelism,
-                             .engine_key_groups = job->engine_key_groups,
-                             .task = task,
-                             .operator_id = { op->id, strlen(op->id) },
-                             .subtask = t->subtask,
-                             .parallelism = op->parallelism,
-                             .roles = op->roles,
-                             .inline_bytes = job->options.inline_bytes,
-                             .part = { part.data, part.size } };
-        memcpy(a.uid, job->claim.fence.job_uid, sizeof a.uid);
-        KWR_TRY(kwr_assignment_encode(job->env, &job->limits, &a, &t->assignment, err));
-    }
+    const kwr_job_task *t = &job->tasks[task];
+    if (t->assignment.data == NULL) KWR_TRY(assignment_make(job, task, err));
     job->plan_closed = true;
     *out = (kwr_slice){ t->assignment.data, t->assignment.size };
     return KWR_OK;
@@ -177,17 +261,31 @@ kwr_status kwr_job_assignment(kwr_job *job, uint32_t task, kwr_slice *out, kwr_e
 void kwr_job_plan_close(kwr_job *job) {
     for (size_t i = 0; i < job->task_count; i++)
         kwr_bytes_free(&job->tasks[i].assignment);
-    for (size_t i = 0; i < job->operator_count; i++)
-        job->operators[i].stored = NULL;
+    char names[512];
+    unclaimed_text(job, names, sizeof names);
+    if (names[0] != '\0')
+        kwr_log_line(job->env, KWR_LOG_WARNING, "task",
+                     "job '%s': state of operators that the job does not have is given up, as "
+                     "allowed: %s; checkpoint %llu has it",
+                     job->dirs.job, names, (unsigned long long)job->restored_checkpoint);
+    for (size_t i = 0; i < job->operator_count; i++) {
+        kwr_job_operator *op = &job->operators[i];
+        if (op->arena != NULL) kwr_arena_free(op->arena);
+        op->arena = NULL;
+        op->shares = NULL;
+        op->stored = NULL;
+    }
     kwr_manifest_free(job->claim.manifest);
     job->claim.manifest = NULL;
     job->plan_closed = true;
 }
 
 void kwr_job_plan_free(kwr_job *job) {
-    for (size_t i = 0; i < job->operator_count; i++)
-        kwr_free(job->env, job->operators[i].tasks,
-                 job->operators[i].parallelism * sizeof(uint32_t));
+    for (size_t i = 0; i < job->operator_count; i++) {
+        const kwr_job_operator *op = &job->operators[i];
+        kwr_free(job->env, op->tasks, op->parallelism * sizeof(uint32_t));
+        if (op->arena != NULL) kwr_arena_free(op->arena);
+    }
     for (size_t i = 0; i < job->task_count; i++) {
         kwr_bytes_free(&job->tasks[i].assignment);
         kwr_bytes_free(&job->tasks[i].part);

@@ -90,6 +90,16 @@ static void field_bytes(codec *c, kwr_slice *value) {
     put(c, value->data, value->size);
 }
 
+static void field_packed(codec *c, kwr_packed *value) {
+    field_u32(c, &value->count);
+    field_bytes(c, &value->bytes);
+    if (c->mode != READ || c->from.failed) return;
+    kwr_cursor items = kwr_cursor_of(value->bytes.data, value->bytes.size);
+    for (uint32_t i = 0; i < value->count && !items.failed; i++)
+        (void)kwr_cursor_take(&items, kwr_cursor_u32(&items));
+    if (items.failed || kwr_cursor_left(&items) != 0) c->from.failed = true;
+}
+
 static void message_sender(codec *c, kwr_message *m) {
     field_u32(c, &m->task);
     field_string(c, &m->operator_id, KWR_OPERATOR_ID_MAX);
@@ -149,6 +159,7 @@ static void assignment_body(codec *c, kwr_assignment *a) {
     field_u32(c, &roles);
     field_u64(c, &a->inline_bytes);
     field_bytes(c, &a->part);
+    field_packed(c, &a->keyed);
     a->roles = roles;
 }
 
@@ -181,6 +192,23 @@ static size_t assignment_walk(codec c, const kwr_assignment *assignment) {
     assignment_body(&c, &a);
     checksum_put(&c);
     return c.at;
+}
+
+void kwr_packed_add(kwr_packed *packed, kwr_buffer *buffer, kwr_slice item) {
+    uint8_t size[4];
+    if (item.size > UINT32_MAX) buffer->failed = true;
+    kwr_put_le32(size, (uint32_t)item.size);
+    kwr_buffer_append(buffer, size, sizeof size);
+    kwr_buffer_append(buffer, item.data, item.size);
+    packed->count++;
+    packed->bytes = (kwr_slice){ buffer->data, buffer->size };
+}
+
+kwr_slice kwr_packed_next(const kwr_packed *packed, size_t *at) {
+    const uint8_t *from = (const uint8_t *)packed->bytes.data + *at;
+    const size_t size = kwr_get_le32(from);
+    *at += 4 + size;
+    return (kwr_slice){ from + 4, size };
 }
 
 size_t kwr_message_size(const kwr_message *message) {
@@ -273,6 +301,7 @@ kwr_status kwr_message_decode(const kwr_limits *limits, kwr_slice bytes, kwr_mes
 static bool assignment_ok(const kwr_assignment *a) {
     const unsigned known = KWR_TASK_SOURCE | KWR_TASK_KEYED | KWR_TASK_SINK;
     const bool keyed = (a->roles & KWR_TASK_KEYED) != 0;
+    if (!keyed && a->keyed.count != 0) return false;
     return a->job.size > 0 && memchr(a->job.data, 0, a->job.size) == NULL &&
            a->operator_id.size > 0 && memchr(a->operator_id.data, 0, a->operator_id.size) == NULL &&
            a->max_parallelism >= 1 && a->max_parallelism <= KWR_MAX_PARALLELISM_LIMIT &&

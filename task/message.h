@@ -61,6 +61,16 @@ typedef struct kwr_message {
     kwr_slice text;
 } kwr_message;
 
+/* Several byte strings as one: each as u32 size + bytes. */
+typedef struct kwr_packed {
+    uint32_t count;
+    kwr_slice bytes;
+} kwr_packed;
+
+void kwr_packed_add(kwr_packed *packed, kwr_buffer *buffer, kwr_slice item);
+/* The next item, *at counting from 0; there are packed->count of them. */
+kwr_slice kwr_packed_next(const kwr_packed *packed, size_t *at);
+
 /* Everything a task needs to know of its job, and its share of what is restored. */
 typedef struct kwr_assignment {
     uint8_t uid[16];
@@ -77,7 +87,8 @@ typedef struct kwr_assignment {
     uint32_t parallelism;
     unsigned roles;
     uint64_t inline_bytes; /* 0: never */
-    kwr_slice part;        /* empty: this task starts empty */
+    kwr_slice part;        /* splits and committables; empty: this task starts empty */
+    kwr_packed keyed;      /* handles of the old subtasks that hold some of its key groups */
 } kwr_assignment;
 
 size_t kwr_message_size(const kwr_message *message);

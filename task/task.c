@@ -45,16 +45,18 @@ static void task_free(kwr_task *task) {
 KWR_DEFINE_CLEANUP(kwr_task, task_free)
 KWR_DEFINE_CLEANUP(kwr_subtask_part, kwr_subtask_part_free)
 
-static kwr_status assignment_keep(kwr_task *task, const kwr_task_options *o, kwr_slice *part,
+/* `*given`: as decoded, borrowed from the options. */
+static kwr_status assignment_keep(kwr_task *task, const kwr_task_options *o, kwr_assignment *given,
                                   kwr_error *err) {
     kwr_assignment a = { 0 };
     KWR_TRY(kwr_assignment_decode(&task->limits, o->assignment, &a, err));
-    *part = a.part;
+    *given = a;
     memcpy(task->job, a.job.data, a.job.size);
     memcpy(task->operator_id, a.operator_id.data, a.operator_id.size);
     a.job.data = task->job;
     a.operator_id.data = task->operator_id;
     a.part = (kwr_slice){ 0 };
+    a.keyed = (kwr_packed){ 0 };
     task->assignment = a;
     task->completed = a.restored_checkpoint;
     const bool source = (a.roles & KWR_TASK_SOURCE) != 0;
@@ -66,8 +68,8 @@ static kwr_status assignment_keep(kwr_task *task, const kwr_task_options *o, kwr
     return KWR_OK;
 }
 
-static kwr_status backend_restore(kwr_task *task, const kwr_task_options *o, kwr_slice part,
-                                  kwr_error *err) {
+static kwr_status backend_restore(kwr_task *task, const kwr_task_options *o,
+                                  const kwr_packed *packed, kwr_error *err) {
     const kwr_assignment *a = &task->assignment;
     const kwr_backend_options options = {
         .struct_size = sizeof options,
@@ -81,21 +83,31 @@ static kwr_status backend_restore(kwr_task *task, const kwr_task_options *o, kwr
         .key_type = o->key_type,
         .limits = task->limits,
     };
-    if (part.size == 0) return kwr_backend_open(&options, &task->backend, err);
-    return kwr_snapshot_restore(&options, task->storage, task->job, &part, 1, &task->backend, err);
+    if (packed->count == 0) return kwr_backend_open(&options, &task->backend, err);
+    kwr_slice *handles = kwr_alloc_array(task->env, packed->count, sizeof *handles);
+    if (handles == NULL)
+        return KWR_FAIL(err, KWR_ERR_NOMEM, 0, "no memory to restore '%s'", task->operator_id);
+    size_t at = 0;
+    for (uint32_t i = 0; i < packed->count; i++)
+        handles[i] = kwr_packed_next(packed, &at);
+    const kwr_status status = kwr_snapshot_restore(&options, task->storage, task->job, handles,
+                                                   packed->count, &task->backend, err);
+    kwr_free(task->env, handles, packed->count * sizeof *handles);
+    return status;
 }
 
-static kwr_status task_restore(kwr_task *task, const kwr_task_options *o, kwr_slice part,
-                               kwr_error *err) {
-    if (part.size > 0) {
+static kwr_status task_restore(kwr_task *task, const kwr_task_options *o,
+                               const kwr_assignment *given, kwr_error *err) {
+    if (given->part.size > 0) {
         KWR_CLEANUP(kwr_subtask_part_free_p) kwr_subtask_part *content = NULL;
         char what[KWR_OPERATOR_ID_MAX + 32];
         snprintf(what, sizeof what, "share of %s-%u", task->operator_id, task->assignment.subtask);
-        KWR_TRY(kwr_subtask_part_decode(task->env, &task->limits, part, what, &content, err));
+        KWR_TRY(
+            kwr_subtask_part_decode(task->env, &task->limits, given->part, what, &content, err));
         KWR_TRY(kwr_task_items_restore(task, &content->subtask, err));
     }
     if ((task->assignment.roles & KWR_TASK_KEYED) != 0)
-        KWR_TRY(backend_restore(task, o, part, err));
+        KWR_TRY(backend_restore(task, o, &given->keyed, err));
     return KWR_OK;
 }
 
@@ -119,12 +131,12 @@ kwr_status kwr_task_open(const kwr_task_options *options, kwr_task **out, kwr_er
     task->garbage.env = task->removed.env = task->env;
     atomic_init(&task->done, false);
     atomic_init(&task->remove_done, false);
-    kwr_slice part = { 0 };
-    KWR_TRY(assignment_keep(task, &o, &part, err));
+    kwr_assignment given = { 0 };
+    KWR_TRY(assignment_keep(task, &o, &given, err));
     if (o.channels > 0)
         KWR_TRY(kwr_aligner_new(task->env, o.channels, task->assignment.generation, &task->aligner,
                                 err));
-    KWR_TRY(task_restore(task, &o, part, err));
+    KWR_TRY(task_restore(task, &o, &given, err));
     *out = KWR_TAKE(task);
     return KWR_OK;
 }

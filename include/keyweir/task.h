@@ -55,6 +55,7 @@ typedef struct kwr_job_options {
     kwr_limits limits;
     void (*wake)(void *ctx); /* [any] called when poll has something new; may be NULL */
     void *wake_ctx;
+    bool allow_unclaimed; /* state of stored operators that no task claims is given up; logged */
 } kwr_job_options;
 
 enum { KWR_INLINE_DEFAULT = 256 * 1024 };
@@ -96,6 +97,10 @@ KWR_API KWR_CHECK kwr_status kwr_job_peek(const kwr_env *env, kwr_storage *stora
                                           const char *name, uint64_t *newest_completed,
                                           uint64_t *highest_published, kwr_error *err);
 
+/* Subtasks an operator has in the checkpoint to restore; 0: it is not in it, or the job is started.
+ */
+KWR_API uint32_t kwr_job_stored_parallelism(const kwr_job *job, const char *operator_id);
+
 typedef enum kwr_task_role {
     KWR_TASK_SOURCE = 1, /* gets triggers instead of barriers, has splits */
     KWR_TASK_KEYED = 2,  /* has a keyed backend */
@@ -103,14 +108,17 @@ typedef enum kwr_task_role {
 } kwr_task_role;
 
 /*
- * Registers a task before the start; `*task` numbers it in messages. Parallelism must equal the
- * stored one (KWR_ERR_MISMATCH). `roles` is a set of kwr_task_role.
+ * Registers a task before the start; `*task` numbers it in messages. Operators are matched with
+ * what is restored by their ids. The parallelism may be another than the stored one, of keyed
+ * operators up to max_parallelism: state is shared out anew (docs/rescaling.md). `roles` is a set
+ * of kwr_task_role, the stored one (KWR_ERR_MISMATCH).
  */
 KWR_API KWR_CHECK kwr_status kwr_job_add_task(kwr_job *job, const char *operator_id,
                                               uint32_t subtask, uint32_t parallelism,
                                               unsigned roles, uint32_t *task, kwr_error *err);
 /* The share of `task`, for kwr_task_open(); borrowed until the job is started. Call it when all
- * tasks are added; KWR_ERR_REFUSED names stored operators that no task claims. */
+ * tasks are added; KWR_ERR_REFUSED names stored operators that no task claims, unless
+ * options.allow_unclaimed. Reads nothing from storage. */
 KWR_API KWR_CHECK kwr_status kwr_job_assignment(kwr_job *job, uint32_t task, kwr_slice *out,
                                                 kwr_error *err);
 /* All tasks have restored and run: sweeps leftovers of earlier attempts and begins checkpoints. */

@@ -380,6 +380,35 @@ KWR_TEST(subtask_part, carries_its_inline_bytes_and_finds_every_damage) {
                        kwr_subtask_part_decode(f.env, NULL, cut, "ack", &got, &err), err);
     }
     kwr_bytes_free(&bytes);
+    /* The same files where they are in a checkpoint, and not quite. */
+    kwr_subtask_part elsewhere = part;
+    elsewhere.inline_bytes.size = 0;
+    elsewhere.inline_place = (kwr_inline_place){ .checkpoint = UINT64_MAX - 1,
+                                                 .generation = 3,
+                                                 .length = 1000,
+                                                 .operator_id = "count",
+                                                 .job_uid = { 1, 2, 3 } };
+    KWR_MUST(kwr_subtask_part_encode(f.env, &elsewhere, &bytes, NULL));
+    KWR_MUST_ERR(kwr_subtask_part_decode(f.env, NULL, (kwr_slice){ bytes.data, bytes.size }, "ack",
+                                         &got, &err),
+                 err);
+    const kwr_inline_place *place = &got->inline_place;
+    cr_assert(place->checkpoint == UINT64_MAX - 1 && place->generation == 3 &&
+              place->length == 1000 && strcmp(place->operator_id, "count") == 0 &&
+              memcmp(place->job_uid, elsewhere.inline_place.job_uid, 16) == 0);
+    kwr_subtask_part_free(got);
+    kwr_bytes_free(&bytes);
+    for (int i = 0; i < 2; i++) {
+        kwr_subtask_part wrong = elsewhere;
+        if (i == 0) wrong.inline_place.length = 399;        /* a file leads beyond it */
+        if (i == 1) wrong.inline_bytes = part.inline_bytes; /* here and elsewhere */
+        KWR_MUST(kwr_subtask_part_encode(f.env, &wrong, &bytes, NULL));
+        KWR_EXPECT_ERR(KWR_ERR_CORRUPT,
+                       kwr_subtask_part_decode(f.env, NULL, (kwr_slice){ bytes.data, bytes.size },
+                                               "ack", &got, &err),
+                       err);
+        kwr_bytes_free(&bytes);
+    }
     /* Fewer inline bytes than its files have. */
     kwr_subtask_part lacking = part;
     lacking.inline_bytes.size = 399;

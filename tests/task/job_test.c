@@ -617,14 +617,13 @@ static void one_checkpoint(bench *b) {
     stream_close(&s);
 }
 
-KWR_TEST(job, refuses_another_parallelism_and_says_both) {
+KWR_TEST(job, refuses_other_roles_and_more_subtasks_than_key_groups) {
     bench b = bench_open();
     one_checkpoint(&b);
     kwr_job *job = job_of(&b, NULL);
     kwr_error err = { 0 };
-    KWR_EXPECT(KWR_ERR_MISMATCH, add(job, "count", 3, KWR_TASK_KEYED, &err));
-    cr_assert(strstr(err.text, "'count'") && strstr(err.text, "parallelism 2") &&
-                  strstr(err.text, "3 is given") && strstr(err.text, "not available yet"),
+    KWR_EXPECT(KWR_ERR_RANGE, add(job, "count", 129, KWR_TASK_KEYED, &err));
+    cr_assert(strstr(err.text, "'count'") && strstr(err.text, "129") && strstr(err.text, "128"),
               "%s", err.text);
     KWR_EXPECT(KWR_ERR_MISMATCH, add(job, "count", 2, KWR_TASK_SINK, &err));
     cr_assert(strstr(err.text, "roles: keyed") != NULL, "%s", err.text);

@@ -221,6 +221,39 @@ KWR_TEST(assignment, comes_back_and_no_damage_passes) {
     kwr_bytes_free(&bytes);
 }
 
+KWR_TEST(assignment, carries_handles_one_behind_the_other) {
+    const kwr_limits limits = limits_of(0);
+    const char *const items[] = { "first", "", "third one" };
+    kwr_assignment sent = sample_assignment(), got = { 0 };
+    kwr_buffer buffer = { .env = kwr_test_env() };
+    for (size_t i = 0; i < 3; i++)
+        kwr_packed_add(&sent.keyed, &buffer, kwr_test_slice(items[i]));
+    cr_assert(!buffer.failed && sent.keyed.count == 3, "packed");
+    kwr_bytes bytes = { 0 };
+    KWR_MUST(kwr_assignment_encode(kwr_test_env(), &limits, &sent, &bytes, NULL));
+    KWR_MUST(kwr_assignment_decode(&limits, (kwr_slice){ bytes.data, bytes.size }, &got, NULL));
+    size_t at = 0;
+    cr_assert(got.keyed.count == 3, "count");
+    for (size_t i = 0; i < 3; i++)
+        KWR_ASSERT_SLICE(kwr_packed_next(&got.keyed, &at), items[i]);
+    cr_assert(at == got.keyed.bytes.size, "all of it");
+    kwr_bytes_free(&bytes);
+    /* More or fewer items than the bytes hold, and one that reaches beyond them. */
+    for (int i = 0; i < 3; i++) {
+        kwr_assignment wrong = sent;
+        uint8_t first = buffer.data[0];
+        if (i < 2) wrong.keyed.count = i == 0 ? 4 : 2;
+        if (i == 2) buffer.data[0] = 200;
+        KWR_MUST(kwr_assignment_encode(kwr_test_env(), &limits, &wrong, &bytes, NULL));
+        KWR_EXPECT(
+            KWR_ERR_CORRUPT,
+            kwr_assignment_decode(&limits, (kwr_slice){ bytes.data, bytes.size }, &got, NULL));
+        kwr_bytes_free(&bytes);
+        buffer.data[0] = first;
+    }
+    kwr_buffer_free(&buffer);
+}
+
 KWR_TEST(assignment, numbers_that_do_not_fit_together_are_refused) {
     const kwr_limits limits = limits_of(0);
     kwr_assignment bad[] = { sample_assignment(), sample_assignment(), sample_assignment(),

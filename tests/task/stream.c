@@ -47,15 +47,15 @@ static void world_commit(stream_world *world, uint64_t token) {
         records_add(&world->out, pending->records.items[i]);
 }
 
-uint32_t stream_key(uint32_t source, uint64_t position) {
-    return (uint32_t)((source * 7 + position * position + position / 3) % STREAM_KEYS);
+uint32_t stream_key(uint32_t input, uint64_t position) {
+    return (uint32_t)((input * 7 + position * position + position / 3) % STREAM_KEYS);
 }
 
-static void key_totals(const uint64_t positions[STREAM_SOURCES], int64_t totals[STREAM_KEYS]) {
+static void key_totals(const uint64_t *positions, uint32_t inputs, int64_t totals[STREAM_KEYS]) {
     memset(totals, 0, STREAM_KEYS * sizeof *totals);
-    for (uint32_t source = 0; source < STREAM_SOURCES; source++)
-        for (uint64_t i = 0; i < positions[source]; i++)
-            totals[stream_key(source, i)]++;
+    for (uint32_t input = 0; input < inputs; input++)
+        for (uint64_t i = 0; i < positions[input]; i++)
+            totals[stream_key(input, i)]++;
 }
 
 void stream_world_expect_no_double(const stream_world *world, const char *when) {
@@ -77,10 +77,17 @@ void stream_world_expect_no_double(const stream_world *world, const char *when) 
 }
 
 void stream_world_expect(const stream_world *world, uint64_t total, const char *when) {
+    stream_world_expect_of(world, STREAM_SOURCES, total, when);
+}
+
+void stream_world_expect_of(const stream_world *world, uint32_t inputs, uint64_t total,
+                            const char *when) {
     int64_t totals[STREAM_KEYS], lines[STREAM_KEYS] = { 0 };
-    const uint64_t positions[STREAM_SOURCES] = { total, total };
+    uint64_t positions[STREAM_EACH_MAX];
+    for (uint32_t i = 0; i < inputs; i++)
+        positions[i] = total;
     stream_world_expect_no_double(world, when);
-    key_totals(positions, totals);
+    key_totals(positions, inputs, totals);
     for (size_t i = 0; i < world->out.count; i++)
         lines[world->out.items[i].key]++;
     for (uint32_t key = 0; key < STREAM_KEYS; key++)
@@ -90,8 +97,16 @@ void stream_world_expect(const stream_world *world, uint64_t total, const char *
 
 /* ---- calls of the engine ---- */
 
-static bool is_source(uint32_t task) { return task < STREAM_SOURCES; }
-static bool is_count(uint32_t task) { return task >= STREAM_SOURCES && task < STREAM_SINK; }
+static uint32_t first_count(const stream *s) { return s->options.sources; }
+static uint32_t first_sink(const stream *s) { return s->options.sources + s->options.counts; }
+static bool is_source(const stream *s, uint32_t task) { return task < first_count(s); }
+static bool is_count(const stream *s, uint32_t task) {
+    return task >= first_count(s) && task < first_sink(s);
+}
+static bool is_sink(const stream *s, uint32_t task) { return task >= first_sink(s); }
+static uint32_t channels_of(const stream *s, uint32_t task) {
+    return is_source(s, task) ? 0 : is_count(s, task) ? s->options.sources : s->options.counts;
+}
 
 static void broke(stream *s, kwr_status status, const kwr_error *err) {
     if (s->broken.status != KWR_OK) return;
@@ -125,19 +140,20 @@ static stream_item channel_take(stream_channel *channel) {
 
 static uint32_t count_of(const stream *s, uint32_t key) {
     const uint32_t groups = s->info.max_parallelism;
-    return STREAM_SOURCES +
+    return first_count(s) +
            kwr_key_group_owner(kwr_key_group(KWR_SLICE_OF(key), s->info.seed, groups),
-                               STREAM_COUNTS, groups);
+                               s->options.counts, groups);
 }
 
 /* Behind all that `task` has sent so far. */
 static void send_barrier(stream *s, uint32_t task, kwr_barrier barrier) {
     const stream_item item = { .kind = STREAM_BARRIER, .barrier = barrier };
-    if (is_source(task)) {
-        for (uint32_t to = STREAM_SOURCES; to < STREAM_SINK; to++)
+    if (is_source(s, task)) {
+        for (uint32_t to = first_count(s); to < first_sink(s); to++)
             channel_put(&s->in[to][task], item);
-    } else if (is_count(task)) {
-        channel_put(&s->in[STREAM_SINK][task - STREAM_SOURCES], item);
+    } else if (is_count(s, task)) {
+        for (uint32_t to = first_sink(s); to < s->task_count; to++)
+            channel_put(&s->in[to][task - first_count(s)], item);
     }
 }
 
@@ -150,15 +166,15 @@ static void take_part(stream *s, uint32_t task, const kwr_barrier *barrier) {
     if (kwr_status_action(status) == KWR_FIX_CALLER) broke(s, status, err);
 }
 
-static void sink_precommit(stream *s, uint64_t checkpoint) {
-    if (s->buffered.count == 0) return;
-    const uint64_t token = world_precommit(s->options.world, &s->buffered);
-    kwr_task *sink = s->tasks[STREAM_SINK];
+static void sink_precommit(stream *s, uint32_t task, uint64_t checkpoint) {
+    if (s->buffered[task].count == 0) return;
+    const uint64_t token = world_precommit(s->options.world, &s->buffered[task]);
+    kwr_task *sink = s->tasks[task];
     CALL(s, kwr_task_error(sink), kwr_task_add_committable(sink, checkpoint, KWR_SLICE_OF(token)));
 }
 
-static void sink_commit(stream *s, uint64_t checkpoint) {
-    kwr_task *sink = s->tasks[STREAM_SINK];
+static void sink_commit(stream *s, uint32_t task, uint64_t checkpoint) {
+    kwr_task *sink = s->tasks[task];
     for (size_t i = 0; i < kwr_task_committable_count(sink); i++) {
         uint64_t of = 0, token = 0;
         kwr_slice bytes = { 0 };
@@ -173,7 +189,7 @@ static void sink_commit(stream *s, uint64_t checkpoint) {
 static void follow_alignment(stream *s, uint32_t task, uint32_t channel, const kwr_alignment *now) {
     if (now->block) s->in[task][channel].blocked = true;
     if (now->release)
-        for (uint32_t i = 0; i < STREAM_CHANNELS; i++)
+        for (uint32_t i = 0; i < channels_of(s, task); i++)
             s->in[task][i].blocked = false;
     if (now->abort)
         send_barrier(s, task,
@@ -182,7 +198,7 @@ static void follow_alignment(stream *s, uint32_t task, uint32_t channel, const k
                                     .cancelled = true });
     if (!now->snapshot) return;
     send_barrier(s, task, now->barrier);
-    if (task == STREAM_SINK) sink_precommit(s, now->barrier.checkpoint);
+    if (is_sink(s, task)) sink_precommit(s, task, now->barrier.checkpoint);
     take_part(s, task, &now->barrier);
 }
 
@@ -207,7 +223,8 @@ static void count_record(stream *s, uint32_t task, stream_record record) {
     CALL(s, err, kwr_reducing_add(s->counts[task], KWR_SLICE_OF(one), &now));
     if (s->broken.status != KWR_OK) return;
     memcpy(&record.count, now.data, sizeof record.count);
-    channel_put(&s->in[STREAM_SINK][task - STREAM_SOURCES],
+    const uint32_t sink = first_sink(s) + record.key % s->options.sinks;
+    channel_put(&s->in[sink][task - first_count(s)],
                 (stream_item){ .kind = STREAM_RECORD, .record = record });
 }
 
@@ -218,27 +235,47 @@ static void process(stream *s, uint32_t task, uint32_t channel) {
         CALL(s, kwr_task_error(s->tasks[task]),
              kwr_task_barrier(s->tasks[task], channel, &item.barrier, &now));
         follow_alignment(s, task, channel, &now);
-    } else if (is_count(task)) {
+    } else if (is_count(s, task)) {
         count_record(s, task, item.record);
     } else {
-        records_add(&s->buffered, item.record);
+        records_add(&s->buffered[task], item.record);
     }
 }
 
-static void source_set_split(stream *s, uint32_t source) {
+static void source_set_splits(stream *s, uint32_t source) {
     const char *identity = "the input of the tests";
-    char id[16];
-    snprintf(id, sizeof id, "in-%u", source);
-    const kwr_split split = { .id = kwr_test_slice(id),
-                              .identity = kwr_test_slice(identity),
-                              .position = KWR_SLICE_OF(s->positions[source]) };
-    CALL(s, kwr_task_error(s->tasks[source]), kwr_task_set_split(s->tasks[source], &split));
+    for (uint32_t i = 0; i < s->options.inputs; i++) {
+        if (s->readers[i] != source) continue;
+        char id[16];
+        snprintf(id, sizeof id, "in-%u", i);
+        const kwr_split split = { .id = kwr_test_slice(id),
+                                  .identity = kwr_test_slice(identity),
+                                  .position = KWR_SLICE_OF(s->positions[i]) };
+        CALL(s, kwr_task_error(s->tasks[source]), kwr_task_set_split(s->tasks[source], &split));
+    }
 }
 
-static void source_emit(stream *s, uint32_t source) {
-    const uint32_t key = stream_key(source, s->positions[source]++);
-    channel_put(&s->in[count_of(s, key)][source],
+static void source_emit(stream *s, uint32_t input) {
+    const uint32_t key = stream_key(input, s->positions[input]++);
+    channel_put(&s->in[count_of(s, key)][s->readers[input]],
                 (stream_item){ .kind = STREAM_RECORD, .record = { .key = key } });
+}
+
+/* One record of each of its inputs. */
+static bool source_step(stream *s, uint32_t source) {
+    bool moved = false, ended = true;
+    for (uint32_t i = 0; i < s->options.inputs; i++) {
+        if (s->readers[i] != source) continue;
+        if (s->positions[i] < s->emit_limit && s->positions[i] < s->options.total) {
+            source_emit(s, i);
+            moved = true;
+        }
+        if (s->positions[i] < s->options.total) ended = false;
+    }
+    if (moved || !ended || s->ended_said[source]) return moved;
+    KWR_MUST(kwr_task_source_ended(s->tasks[source]));
+    s->ended_said[source] = true;
+    return true;
 }
 
 /* ---- messages ---- */
@@ -255,12 +292,12 @@ static void task_receive(stream *s, uint32_t task, kwr_slice message) {
     switch (event.kind) {
     case KWR_TASK_NOTHING: return;
     case KWR_TASK_TRIGGER:
-        source_set_split(s, task);
+        source_set_splits(s, task);
         send_barrier(s, task, event.barrier);
         take_part(s, task, &event.barrier);
         return;
     case KWR_TASK_COMPLETE:
-        if (task == STREAM_SINK) sink_commit(s, event.checkpoint);
+        if (is_sink(s, task)) sink_commit(s, task, event.checkpoint);
         return;
     case KWR_TASK_ABORT: follow_alignment(s, task, 0, &event.alignment); return;
     }
@@ -305,7 +342,7 @@ static void on_event(stream *s, const kwr_job_event *event) {
             carry(s, false, event->task, event->message);
             return;
         }
-        for (uint32_t i = 0; i < STREAM_TASKS; i++)
+        for (uint32_t i = 0; i < s->task_count; i++)
             carry(s, false, i, event->message);
         return;
     case KWR_JOB_TRIGGERED: s->triggered = event->checkpoint; return;
@@ -339,7 +376,7 @@ static bool step(stream *s) {
         on_event(s, &event);
         moved = true;
     }
-    for (uint32_t i = 0; i < STREAM_TASKS && s->broken.status == KWR_OK; i++) {
+    for (uint32_t i = 0; i < s->task_count && s->broken.status == KWR_OK; i++) {
         kwr_slice message = { 0 };
         status = kwr_task_poll(s->tasks[i], &message);
         if (status == KWR_ERR_NOMEM) status = kwr_task_poll(s->tasks[i], &message);
@@ -348,21 +385,13 @@ static bool step(stream *s) {
             carry(s, true, i, message);
             moved = true;
         }
-        for (uint32_t c = 0; c < STREAM_CHANNELS; c++) {
+        for (uint32_t c = 0; c < channels_of(s, i); c++) {
             if (s->in[i][c].blocked || s->in[i][c].count == 0) continue;
             process(s, i, c);
             moved = true;
             if (s->broken.status != KWR_OK) return false;
         }
-        if (!is_source(i)) continue;
-        if (s->positions[i] < s->emit_limit && s->positions[i] < s->options.total) {
-            source_emit(s, i);
-            moved = true;
-        } else if (s->positions[i] >= s->options.total && !s->ended_said[i]) {
-            KWR_MUST(kwr_task_source_ended(s->tasks[i]));
-            s->ended_said[i] = true;
-            moved = true;
-        }
+        if (is_source(s, i) && source_step(s, i)) moved = true;
     }
     if (s->options.faults != NULL && fault_env_run_one(s->options.faults)) moved = true;
     return moved && s->broken.status == KWR_OK;
@@ -438,37 +467,56 @@ static kwr_status open_states(stream *s, uint32_t task, kwr_error *err) {
     return kwr_value_open(backend, &value, &s->values[task], err);
 }
 
+/* What was restored; a source of a new job takes every so manieth input. */
+static void take_splits(stream *s, uint32_t source) {
+    if (s->info.restored_checkpoint == 0)
+        for (uint32_t i = source; i < s->options.inputs; i += s->options.sources)
+            s->readers[i] = source;
+    for (size_t n = 0; n < kwr_task_split_count(s->tasks[source]); n++) {
+        kwr_split split = { 0 };
+        char id[16] = "";
+        unsigned input = 0;
+        KWR_MUST(kwr_task_split(s->tasks[source], n, &split));
+        cr_assert(split.id.size < sizeof id, "id");
+        memcpy(id, split.id.data, split.id.size);
+        cr_assert(sscanf(id, "in-%u", &input) == 1 && input < s->options.inputs, "split %s", id);
+        cr_assert(s->readers[input] == UINT32_MAX, "input %u is read twice", input);
+        s->readers[input] = source;
+        cr_assert(split.position.size == sizeof s->positions[0], "position");
+        memcpy(&s->positions[input], split.position.data, split.position.size);
+        KWR_ASSERT_SLICE(split.identity, "the input of the tests");
+    }
+}
+
 static kwr_status open_task(stream *s, uint32_t task, kwr_error *err) {
     kwr_task_options options = { .struct_size = sizeof options,
                                  .env = s->options.env,
                                  .storage = s->options.storage,
-                                 .channels = is_source(task) ? 0 : STREAM_CHANNELS,
+                                 .channels = channels_of(s, task),
                                  .limits = s->options.job.limits };
     kwr_status status = kwr_job_assignment(s->job, task, &options.assignment, err);
     if (status < KWR_OK) return status;
     status = kwr_task_open(&options, &s->tasks[task], err);
     if (status < KWR_OK) return status;
     cr_assert(kwr_task_restored(s->tasks[task]) == s->info.restored_checkpoint, "restored id");
-    if (is_count(task)) return open_states(s, task, err);
-    if (!is_source(task) || kwr_task_split_count(s->tasks[task]) == 0) return KWR_OK;
-    kwr_split split = { 0 };
-    KWR_MUST(kwr_task_split(s->tasks[task], 0, &split));
-    cr_assert(split.position.size == sizeof s->positions[0], "position");
-    memcpy(&s->positions[task], split.position.data, split.position.size);
-    KWR_ASSERT_SLICE(split.identity, "the input of the tests");
+    if (is_count(s, task)) return open_states(s, task, err);
+    if (is_source(s, task)) take_splits(s, task);
     return KWR_OK;
 }
 
-static kwr_status add_tasks(stream *s, kwr_error *err) {
-    uint32_t number = 0;
+static kwr_status add_operator(stream *s, const char *id, uint32_t parallelism, unsigned roles,
+                               kwr_error *err) {
     kwr_status status = KWR_OK;
-    for (uint32_t i = 0; i < STREAM_SOURCES && status >= KWR_OK; i++)
-        status =
-            kwr_job_add_task(s->job, "source", i, STREAM_SOURCES, KWR_TASK_SOURCE, &number, err);
-    for (uint32_t i = 0; i < STREAM_COUNTS && status >= KWR_OK; i++)
-        status = kwr_job_add_task(s->job, "count", i, STREAM_COUNTS, KWR_TASK_KEYED, &number, err);
-    if (status >= KWR_OK)
-        status = kwr_job_add_task(s->job, "sink", 0, 1, KWR_TASK_SINK, &number, err);
+    uint32_t number = 0;
+    for (uint32_t i = 0; i < parallelism && status >= KWR_OK; i++)
+        status = kwr_job_add_task(s->job, id, i, parallelism, roles, &number, err);
+    return status;
+}
+
+static kwr_status add_tasks(stream *s, kwr_error *err) {
+    kwr_status status = add_operator(s, "source", s->options.sources, KWR_TASK_SOURCE, err);
+    if (status >= KWR_OK) status = add_operator(s, "count", s->options.counts, KWR_TASK_KEYED, err);
+    if (status >= KWR_OK) status = add_operator(s, "sink", s->options.sinks, KWR_TASK_SINK, err);
     return status;
 }
 
@@ -483,11 +531,16 @@ static kwr_status open_all(stream *s, kwr_error *err) {
     s->info.struct_size = sizeof s->info;
     kwr_job_get_info(s->job, &s->info);
     status = add_tasks(s, err);
-    for (uint32_t i = 0; i < STREAM_TASKS && status >= KWR_OK; i++)
+    memset(s->readers, 0xff, sizeof s->readers);
+    for (uint32_t i = 0; i < s->task_count && status >= KWR_OK; i++)
         status = open_task(s, i, err);
     if (status < KWR_OK) return status;
-    sink_commit(s, s->info.restored_checkpoint);
-    s->emit_limit = s->positions[0] > s->positions[1] ? s->positions[0] : s->positions[1];
+    for (uint32_t i = first_sink(s); i < s->task_count; i++)
+        sink_commit(s, i, s->info.restored_checkpoint);
+    for (uint32_t i = 0; i < s->options.inputs; i++) {
+        cr_assert(s->readers[i] != UINT32_MAX, "nobody reads input %u", i);
+        if (s->positions[i] > s->emit_limit) s->emit_limit = s->positions[i];
+    }
     stream_expect_consistent(s, "after the restore");
     return kwr_job_start(s->job, err);
 }
@@ -495,6 +548,11 @@ static kwr_status open_all(stream *s, kwr_error *err) {
 kwr_status stream_open(stream *s, const stream_options *options, kwr_error *err) {
     memset(s, 0, sizeof *s);
     s->options = *options;
+    if (s->options.sources == 0) s->options.sources = STREAM_SOURCES;
+    if (s->options.counts == 0) s->options.counts = STREAM_COUNTS;
+    if (s->options.sinks == 0) s->options.sinks = 1;
+    if (s->options.inputs == 0) s->options.inputs = STREAM_SOURCES;
+    s->task_count = s->options.sources + s->options.counts + s->options.sinks;
     const kwr_status status = open_all(s, err);
     if (status < KWR_OK) stream_close(s);
     return status;
@@ -506,17 +564,17 @@ void stream_must_open(stream *s, const stream_options *options) {
 }
 
 void stream_close(stream *s) {
-    for (uint32_t i = 0; i < STREAM_TASKS; i++) {
+    for (uint32_t i = 0; i < s->task_count; i++) {
         kwr_task_close(s->tasks[i]);
-        for (uint32_t c = 0; c < STREAM_CHANNELS; c++)
+        for (uint32_t c = 0; c < STREAM_EACH_MAX; c++)
             free(s->in[i][c].items);
         memset(s->in[i], 0, sizeof s->in[i]);
         s->tasks[i] = NULL;
+        free(s->buffered[i].items);
+        s->buffered[i] = (stream_records){ 0 };
     }
     kwr_job_close(s->job);
     s->job = NULL;
-    free(s->buffered.items);
-    s->buffered = (stream_records){ 0 };
 }
 
 /* ---- looking inside ---- */
@@ -535,7 +593,7 @@ int64_t stream_count(stream *s, uint32_t key) {
 
 void stream_expect_consistent(stream *s, const char *when) {
     int64_t totals[STREAM_KEYS];
-    key_totals(s->positions, totals);
+    key_totals(s->positions, s->options.inputs, totals);
     for (uint32_t key = 0; key < STREAM_KEYS; key++) {
         const int64_t count = stream_count(s, key);
         cr_assert(count == totals[key] || s->broken.status != KWR_OK,

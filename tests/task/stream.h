@@ -7,6 +7,9 @@
  *              ╳              ├──► sink-0 ──► the world
  *   source-1 ──┴──► count-1 ──┘
  *
+ * That is the usual layout; an attempt may have any number of each: inputs are splits that the
+ * sources share, keys go to the count that owns them, and records on to a sink by their key.
+ *
  * The world is what outlives an attempt: the sink's output. For every record the sink writes (key,
  * count so far); after any number of attempts a key that occurs n times must have come out with 1,
  * 2, ... n exactly once each. That is the oracle of all tests here.
@@ -22,7 +25,8 @@ enum {
     STREAM_COUNTS = 2,
     STREAM_TASKS = STREAM_SOURCES + STREAM_COUNTS + 1,
     STREAM_SINK = STREAM_TASKS - 1,
-    STREAM_CHANNELS = 2, /* inputs of a count and of the sink */
+    STREAM_EACH_MAX = 16, /* of sources, counts, sinks, inputs */
+    STREAM_TASKS_MAX = 3 * STREAM_EACH_MAX,
     STREAM_KEYS = 5,
     STREAM_EVENTS = 4096,
 };
@@ -49,10 +53,12 @@ typedef struct stream_world {
 } stream_world;
 
 void stream_world_done(stream_world *world);
-/* The record `position` of a source. */
-uint32_t stream_key(uint32_t source, uint64_t position);
-/* Every key has come out with 1 ... n, n as after `total` records of each source. */
+/* The record `position` of an input. */
+uint32_t stream_key(uint32_t input, uint64_t position);
+/* Every key has come out with 1 ... n, n as after `total` records of each of two inputs. */
 void stream_world_expect(const stream_world *world, uint64_t total, const char *when);
+void stream_world_expect_of(const stream_world *world, uint32_t inputs, uint64_t total,
+                            const char *when);
 /* Every key has come out with 1 ... m for some m, none twice. */
 void stream_world_expect_no_double(const stream_world *world, const char *when);
 
@@ -75,9 +81,11 @@ typedef struct stream_options {
     fault_env *faults; /* whose executor is to be run by hand; NULL: threads */
     kwr_storage *storage;
     stream_world *world;
-    uint64_t total;       /* records of each source, then it has ended */
-    kwr_job_options job;  /* env, storage, name, wake are filled in */
-    uint32_t value_bytes; /* more state: bytes kept per key beside the count */
+    uint64_t total;                  /* records of each input, then it has ended */
+    uint32_t sources, counts, sinks; /* parallelism; 0: as usual */
+    uint32_t inputs;                 /* 0: as many as usual sources */
+    kwr_job_options job;             /* env, storage, name, wake are filled in */
+    uint32_t value_bytes;            /* more state: bytes kept per key beside the count */
     /* false: the message is lost. `task` sends or receives it. */
     bool (*carry)(void *ctx, stream *s, bool to_job, uint32_t task, kwr_slice message);
     void *carry_ctx;
@@ -100,14 +108,16 @@ struct stream {
     stream_options options;
     kwr_job *job;
     kwr_job_info info;
-    kwr_task *tasks[STREAM_TASKS];
-    kwr_reducing *counts[STREAM_TASKS];
-    kwr_value *values[STREAM_TASKS];
-    stream_channel in[STREAM_TASKS][STREAM_CHANNELS];
-    uint64_t positions[STREAM_SOURCES];
-    bool ended_said[STREAM_SOURCES];
-    stream_records buffered; /* by the sink since the last barrier */
-    uint64_t emit_limit;     /* records of each source so far */
+    uint32_t task_count; /* sources, then counts, then sinks */
+    kwr_task *tasks[STREAM_TASKS_MAX];
+    kwr_reducing *counts[STREAM_TASKS_MAX];
+    kwr_value *values[STREAM_TASKS_MAX];
+    stream_channel in[STREAM_TASKS_MAX][STREAM_EACH_MAX];
+    uint64_t positions[STREAM_EACH_MAX]; /* by input */
+    uint32_t readers[STREAM_EACH_MAX];   /* the source that reads an input */
+    bool ended_said[STREAM_EACH_MAX];
+    stream_records buffered[STREAM_TASKS_MAX]; /* by a sink since the last barrier */
+    uint64_t emit_limit;                       /* records of each input so far */
     /* what the job said */
     uint64_t triggered, completed, aborted; /* latest ids */
     bool finished, finished_final, failed;

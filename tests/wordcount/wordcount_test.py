@@ -401,6 +401,35 @@ def kills_at_any_moment_lose_and_double_nothing(folder):
         job.verify()
 
 
+@test
+def the_parallelism_changes_at_each_start_and_nothing_is_lost_or_doubled(folder):
+    for inline_bytes in (262144, 0):
+        here = os.path.join(folder, str(inline_bytes))
+        os.mkdir(here)
+        job = Job(here, parallelism=2, rate=300, max_parallelism=7, inline_bytes=inline_bytes)
+        job.inputs = [job.input("a", sample_text(3, 900)), job.input("b", sample_text(4, 700))]
+        for i, parallelism in enumerate((3, 1, 7, 2, 5)):
+            process = job.start()
+            wait_for_checkpoints(job, process, 2)
+            if i % 2 == 0:
+                process.kill()
+                process.communicate()
+            else:
+                stop_by_signal(job, process)
+            before, job.options["parallelism"] = job.options["parallelism"], parallelism
+        process = job.start()
+        wait_for_checkpoints(job, process, 1)
+        stop = stop_by_signal(job, process)
+        assert "instead of %d" % before in stop.err, stop.err
+        job.options.update({"rate": 100000, "parallelism": 4})
+        job.finish()
+        job.verify()
+        # A finished job says so at any parallelism.
+        job.options["parallelism"] = 6
+        job.finish()
+        job.verify()
+
+
 # --- Refusals -------------------------------------------------------------------------------------
 
 @test
@@ -494,10 +523,10 @@ def the_list_of_inputs_must_be_equal_in_order(folder):
 
 
 @test
-def another_parallelism_is_refused_with_both_numbers(folder):
+def another_max_parallelism_is_refused_with_both_numbers(folder):
     job, _ = stopped_job(folder)
-    job.refuse(1, "2", "3", "parallelism", more=("--parallelism", "3"))
     job.refuse(1, "128", "64", "parallelism", more=("--max-parallelism", "64"))
+    job.refuse(2, "129", "128", "parallelism", more=("--parallelism", "129"))
     job.options["rate"] = 100000
     job.finish()
     job.verify()

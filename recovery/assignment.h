@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Who gets what of an operator's stored state when it is restored with any parallelism: keyed state
+ * by key groups, operator state by its mode, splits and committables in turn. A pure function of
+ * the manifest: the job hands out what it says, the tool prints it.
+ */
+#ifndef KWR_RECOVERY_ASSIGNMENT_H
+#define KWR_RECOVERY_ASSIGNMENT_H
+
+#include "snapshot/manifest.h"
+
+/* Elements [first, first + count) of what the old subtask `donor` stored. */
+typedef struct kwr_pick {
+    uint32_t donor;
+    uint64_t first;
+    uint64_t count;
+} kwr_pick;
+
+typedef struct kwr_picks {
+    const kwr_pick *items; /* in the order of the donors, none empty */
+    size_t count;
+} kwr_picks;
+
+/* What one new subtask gets. */
+typedef struct kwr_share {
+    uint32_t subtask;
+    /* keyed */
+    kwr_key_group_range key_groups;
+    uint32_t donor_first,
+        donor_count; /* old subtasks that hold some of them, one after the other */
+    kwr_picks splits;
+    kwr_picks committables;
+} kwr_share;
+
+/*
+ * The shares of all new subtasks, in order, in the arena. Unchanged parallelism gives everyone what
+ * it had. Fails with KWR_ERR_NOMEM, or KWR_ERR_RANGE: a keyed operator has no more subtasks than
+ * key groups.
+ */
+kwr_status kwr_assign(const kwr_manifest_operator *stored, uint32_t parallelism, kwr_arena *arena,
+                      const kwr_share **out, kwr_error *err);
+
+/* The key groups that both ranges have. */
+kwr_key_group_range kwr_key_groups_common(kwr_key_group_range a, kwr_key_group_range b);
+
+#endif /* KWR_RECOVERY_ASSIGNMENT_H */
