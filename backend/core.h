@@ -110,6 +110,8 @@ void kwr_state_free(kwr_state *state);
 kwr_status kwr_state_set_namespace(kwr_state *state, kwr_slice name);
 /* Fills state->at for the current key. */
 kwr_status kwr_state_address(kwr_state *state);
+/* The address of the current key's entry in another namespace, whose bytes stay the caller's. */
+kwr_status kwr_state_address_in(kwr_state *state, kwr_slice name, kwr_address *out);
 /* Describes what the engine reported, where only the front knows the names. */
 kwr_status kwr_state_failed(kwr_state *state, kwr_status status, const char *verb);
 /* KWR_ERR_RANGE: too long or not the type's size. */

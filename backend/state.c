@@ -9,7 +9,7 @@
 #include "base/memory.h"
 #include "base/name.h"
 
-enum { TYPE_TEXT = 200 };
+enum { TYPE_TEXT = 150, STATE_TEXT = 2 * TYPE_TEXT + 50 };
 
 /* ---- opening ---- */
 
@@ -34,18 +34,41 @@ static kwr_status check_wanted(kwr_backend *backend, const kwr_state_info *wante
     (void)snprintf(what, sizeof what, "the type of state '%s'", wanted->name);
     KWR_TRY(kwr_type_check(&wanted->type, what, &backend->error));
     (void)snprintf(what, sizeof what, "the namespace type of state '%s'", wanted->name);
-    return kwr_type_check_key(&wanted->namespace_type, what, &backend->error);
+    KWR_TRY(kwr_type_check_key(&wanted->namespace_type, what, &backend->error));
+    (void)snprintf(what, sizeof what, "the user key type of state '%s'", wanted->name);
+    KWR_TRY(kwr_type_check_key(&wanted->user_key_type, what, &backend->error));
+    if (!kwr_state_is_collection(wanted->kind) || backend->ops->sub_get != NULL) return KWR_OK;
+    return KWR_FAIL(&backend->error, KWR_ERR_UNSUPPORTED, 0,
+                    "state '%s': the engine '%s' has no %s state", wanted->name, backend->ops->name,
+                    kwr_state_kind_name(wanted->kind));
+}
+
+/* "value of i64", "map of string to i64", "list of bytes (split)". */
+static void describe(const kwr_state_info *info, char *out, size_t capacity) {
+    char key[TYPE_TEXT] = "", type[TYPE_TEXT];
+    kwr_type_text(&info->type, type, sizeof type);
+    if (info->kind == KWR_STATE_MAP) kwr_type_text(&info->user_key_type, key, sizeof key);
+    const char *how = kwr_redistribution_name(info->redistribution);
+    const bool keyed = info->redistribution == KWR_REDISTRIBUTE_KEYED;
+    (void)snprintf(out, capacity, "%s of %s%s%s%s%s%s", kwr_state_kind_name(info->kind), key,
+                   key[0] == '\0' ? "" : " to ", type, keyed ? "" : " (", keyed ? "" : how,
+                   keyed ? "" : ")");
+}
+
+static bool same_kind(const kwr_state_info *a, const kwr_state_info *b) {
+    return a->kind == b->kind && kwr_type_same(&a->type, &b->type) &&
+           kwr_type_same(&a->user_key_type, &b->user_key_type) &&
+           a->redistribution == b->redistribution;
 }
 
 static kwr_status check_same(kwr_backend *backend, const kwr_state_info *stored,
                              const kwr_state_info *wanted) {
-    char a[TYPE_TEXT], b[TYPE_TEXT];
-    if (stored->kind != wanted->kind || !kwr_type_same(&stored->type, &wanted->type)) {
-        kwr_type_text(&stored->type, a, sizeof a);
-        kwr_type_text(&wanted->type, b, sizeof b);
+    char a[STATE_TEXT], b[STATE_TEXT];
+    if (!same_kind(stored, wanted)) {
+        describe(stored, a, sizeof a);
+        describe(wanted, b, sizeof b);
         return KWR_FAIL(&backend->error, KWR_ERR_MISMATCH, 0,
-                        "state '%s' is stored as %s of %s, opened as %s of %s", stored->name,
-                        kwr_state_kind_name(stored->kind), a, kwr_state_kind_name(wanted->kind), b);
+                        "state '%s' is stored as %s, opened as %s", stored->name, a, b);
     }
     if (!kwr_type_same(&stored->namespace_type, &wanted->namespace_type)) {
         kwr_type_text(&stored->namespace_type, a, sizeof a);
@@ -157,7 +180,7 @@ void kwr_state_free(kwr_state *state) {
 
 /* ---- addresses ---- */
 
-kwr_status kwr_state_set_namespace(kwr_state *state, kwr_slice name) {
+static kwr_status check_namespace(kwr_state *state, kwr_slice name) {
     kwr_backend *backend = state->backend;
     if (name.size > backend->limits.namespace_bytes_max)
         return KWR_FAIL(&backend->error, KWR_ERR_RANGE, 0,
@@ -169,6 +192,12 @@ kwr_status kwr_state_set_namespace(kwr_state *state, kwr_slice name) {
                         "state '%s': a namespace is empty or has the %zu bytes of its type, not "
                         "%zu",
                         state->label, state->name_fixed_size, name.size);
+    return KWR_OK;
+}
+
+kwr_status kwr_state_set_namespace(kwr_state *state, kwr_slice name) {
+    kwr_backend *backend = state->backend;
+    KWR_TRY(check_namespace(state, name));
     const uint64_t hash = kwr_namespace_hash(name);
     if (!kwr_kept_set(backend->env, &state->name_copy, name))
         return KWR_FAIL(&backend->error, KWR_ERR_NOMEM, 0,
@@ -180,19 +209,36 @@ kwr_status kwr_state_set_namespace(kwr_state *state, kwr_slice name) {
     return KWR_OK;
 }
 
+static kwr_status no_key(kwr_state *state) {
+    return KWR_FAIL(&state->backend->error, KWR_ERR_MISUSE, 0,
+                    "state '%s': there is no current key; set one by kwr_backend_set_key() or "
+                    "kwr_key_batch_select()",
+                    state->label);
+}
+
 kwr_status kwr_state_address(kwr_state *state) {
-    kwr_backend *backend = state->backend;
-    if (!backend->has_key)
-        return KWR_FAIL(&backend->error, KWR_ERR_MISUSE, 0,
-                        "state '%s': there is no current key; set one by kwr_backend_set_key() or "
-                        "kwr_key_batch_select()",
-                        state->label);
+    const kwr_backend *backend = state->backend;
+    if (!backend->has_key) return no_key(state);
     state->at.key_group = backend->key_group;
     state->at.entry_hash = kwr_entry_hash(backend->key_hash, state->name_hash);
     state->at.key = backend->key;
     state->at.hint = kwr_key_batch_hint(backend->key_batch, backend->key_index, state->at.state,
                                         state->name_hash);
     state->key_serial = backend->key_serial;
+    return KWR_OK;
+}
+
+kwr_status kwr_state_address_in(kwr_state *state, kwr_slice name, kwr_address *out) {
+    const kwr_backend *backend = state->backend;
+    if (!backend->has_key) return no_key(state);
+    KWR_TRY(check_namespace(state, name));
+    *out = (kwr_address){
+        .state = state->at.state,
+        .key_group = backend->key_group,
+        .entry_hash = kwr_entry_hash(backend->key_hash, kwr_namespace_hash(name)),
+        .key = backend->key,
+        .name = name,
+    };
     return KWR_OK;
 }
 

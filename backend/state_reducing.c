@@ -4,7 +4,7 @@
  * lookup; a function of the host reads the stored value, writes the result to memory of the handle,
  * and only a result that is complete is stored.
  */
-#include "backend/core.h"
+#include "backend/merge.h"
 #include "base/bytes.h"
 #include "base/limits.h"
 #include "keyweir/state.h"
@@ -179,6 +179,12 @@ static kwr_status lend(kwr_state *state, size_t size, void **out, size_t *old_si
     return status < KWR_OK ? kwr_state_failed(state, status, "write") : KWR_OK;
 }
 
+static kwr_status sum_lost(const kwr_reducing *reducing) {
+    return KWR_FAIL(&reducing->state.backend->error, KWR_ERR_RANGE, 0,
+                    "state '%s': the sum is beyond %s and was left as it is", reducing->state.label,
+                    kwr_type_kind_name(reducing->type));
+}
+
 static kwr_status add_number(kwr_reducing *reducing, kwr_slice value, kwr_slice *result) {
     kwr_state *state = &reducing->state;
     const size_t size = state->fixed_size;
@@ -194,9 +200,7 @@ static kwr_status add_number(kwr_reducing *reducing, kwr_slice value, kwr_slice 
     } else if (reducing->reduce != KWR_REDUCE_SUM) {
         if (better(reducing, into, from)) memcpy(into, from, size);
     } else if (!sum_numbers(reducing->type, into, from)) {
-        return KWR_FAIL(&state->backend->error, KWR_ERR_RANGE, 0,
-                        "state '%s': the sum is beyond %s and was left as it is", state->label,
-                        kwr_type_kind_name(reducing->type));
+        return sum_lost(reducing);
     }
     if (result != NULL) *result = (kwr_slice){ into, size };
     return KWR_OK;
@@ -265,5 +269,34 @@ kwr_status kwr_reducing_get(kwr_reducing *reducing, kwr_slice *out) {
 }
 
 kwr_status kwr_reducing_clear(kwr_reducing *reducing) { return kwr_state_clear(&reducing->state); }
+
+/* ---- merging namespaces ---- */
+
+static kwr_status fold_number(kwr_reducing *reducing, kwr_kept *into, kwr_slice from) {
+    kwr_state *state = &reducing->state;
+    if (into->size != state->fixed_size || from.size != state->fixed_size)
+        return kwr_state_failed(state, KWR_ERR_CORRUPT, "merge");
+    if (reducing->reduce == KWR_REDUCE_SUM)
+        return sum_numbers(reducing->type, into->data, from.data) ? KWR_OK : sum_lost(reducing);
+    if (better(reducing, into->data, from.data)) memcpy(into->data, from.data, from.size);
+    return KWR_OK;
+}
+
+static kwr_status fold_into(kwr_state *state, kwr_kept *into, kwr_slice from) {
+    kwr_reducing *reducing = (kwr_reducing *)state;
+    if (reducing->reduce != KWR_REDUCE_CUSTOM) return fold_number(reducing, into, from);
+    size_t size = 0;
+    KWR_TRY(fold(reducing, (kwr_slice){ into->data, into->size }, from, &size));
+    const kwr_kept before = *into;
+    *into = reducing->result;
+    into->size = size;
+    reducing->result = before;
+    return KWR_OK;
+}
+
+kwr_status kwr_reducing_merge_namespaces(kwr_reducing *reducing, kwr_slice target,
+                                         const kwr_slice *sources, size_t count) {
+    return kwr_merge_values(&reducing->state, target, sources, count, fold_into);
+}
 
 kwr_state *kwr_reducing_state(kwr_reducing *reducing) { return &reducing->state; }

@@ -67,6 +67,28 @@ bool kwr_state_kind_parse(const char *name, kwr_state_kind *out) {
     return false;
 }
 
+static const char *const redistribution_names[] = {
+    [KWR_REDISTRIBUTE_KEYED] = "keyed",
+    [KWR_REDISTRIBUTE_SPLIT] = "split",
+    [KWR_REDISTRIBUTE_UNION] = "union",
+    [KWR_REDISTRIBUTE_BROADCAST] = "broadcast",
+};
+enum { REDISTRIBUTIONS = sizeof redistribution_names / sizeof redistribution_names[0] };
+
+const char *kwr_redistribution_name(kwr_redistribution redistribution) {
+    return (unsigned)redistribution < REDISTRIBUTIONS ? redistribution_names[redistribution]
+                                                      : "unknown";
+}
+
+bool kwr_redistribution_parse(const char *name, kwr_redistribution *out) {
+    for (unsigned i = 0; i < REDISTRIBUTIONS; i++) {
+        if (strcmp(name, redistribution_names[i]) != 0) continue;
+        *out = (kwr_redistribution)i;
+        return true;
+    }
+    return false;
+}
+
 size_t kwr_type_fixed_size(const kwr_type *type) {
     switch (type->kind) {
     case KWR_TYPE_BOOL: return 1;

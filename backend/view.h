@@ -4,6 +4,8 @@
 #define KWR_BACKEND_VIEW_H
 
 #include "backend/engine.h"
+#include "keyweir/list.h"
+#include "keyweir/map.h"
 
 /* The states of a backend at one moment; immutable and shared by reference. [any] */
 typedef struct kwr_state_table {
@@ -67,5 +69,13 @@ const char *kwr_type_kind_name(kwr_type_kind kind);
 bool kwr_type_kind_parse(const char *name, kwr_type_kind *out);
 const char *kwr_state_kind_name(kwr_state_kind kind); /* "value", "reducing", ... */
 bool kwr_state_kind_parse(const char *name, kwr_state_kind *out);
+const char *kwr_redistribution_name(kwr_redistribution redistribution); /* "keyed", "split", ... */
+bool kwr_redistribution_parse(const char *name, kwr_redistribution *out);
+
+/* kwr_list_open() and kwr_map_open() are these with KWR_REDISTRIBUTE_KEYED. */
+kwr_status kwr_list_open_as(kwr_backend *backend, const kwr_list_descriptor *descriptor,
+                            kwr_redistribution redistribution, kwr_list **out, kwr_error *err);
+kwr_status kwr_map_open_as(kwr_backend *backend, const kwr_map_descriptor *descriptor,
+                           kwr_redistribution redistribution, kwr_map **out, kwr_error *err);
 
 #endif /* KWR_BACKEND_VIEW_H */

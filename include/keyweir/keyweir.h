@@ -11,6 +11,8 @@
 #include "keyweir/state.h"
 #include "keyweir/raw.h"
 #include "keyweir/across.h"
+#include "keyweir/list.h"
+#include "keyweir/map.h"
 #include "keyweir/storage.h"
 #include "keyweir/snapshot.h"
 #include "keyweir/barrier.h"

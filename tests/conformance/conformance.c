@@ -32,7 +32,7 @@ static void conf_free(void *ctx, void *memory, size_t size) {
     conf *c = (conf *)ctx;
     c->real_allocator->free(c->real_allocator->ctx, memory, size);
 }
-static void *conf_map(void *ctx, size_t size) {
+static void *map_pages(void *ctx, size_t size) {
     conf *c = (conf *)ctx;
     if (!allocation_allowed(c)) return NULL;
     return c->real_allocator->map(c->real_allocator->ctx, size);
@@ -46,9 +46,16 @@ void conf_fail_alloc(conf *c, int64_t allowed) { atomic_store(&c->allocs_left, a
 
 /* ---- running ---- */
 
-void conf_run(void (*body)(conf *c), bool only_restoring) {
+static const kwr_engine_ops *ops_of(const conf_engine *engine) {
+    return engine->ops != NULL ? engine->ops : kwr_engine_find(engine->registered);
+}
+
+bool conf_has_collections(const conf_engine *engine) { return ops_of(engine)->sub_get != NULL; }
+
+void conf_run(void (*body)(conf *c), unsigned needs) {
     for (size_t i = 0; i < conf_engine_count; i++) {
-        if (only_restoring && !conf_engines[i].restores) continue;
+        if ((needs & CONF_RESTORES) != 0 && !conf_engines[i].restores) continue;
+        if ((needs & CONF_COLLECTIONS) != 0 && !conf_has_collections(&conf_engines[i])) continue;
         conf c = { .engine = &conf_engines[i] };
         atomic_init(&c.allocs_left, -1);
         kwr_error err;
@@ -58,7 +65,7 @@ void conf_run(void (*body)(conf *c), bool only_restoring) {
                                        .ctx = &c,
                                        .alloc = conf_alloc,
                                        .free = conf_free,
-                                       .map = conf_map,
+                                       .map = map_pages,
                                        .unmap = conf_unmap };
         c.counted_env = *c.env;
         c.counted_env.allocator = &c.allocator;
@@ -97,7 +104,7 @@ kwr_backend_options conf_options(const conf *c) {
 kwr_status conf_open_with(conf *c, const kwr_backend_options *options, kwr_backend **out,
                           kwr_error *err) {
     const kwr_engine_choice choice = {
-        .ops = c->engine->ops != NULL ? c->engine->ops : kwr_engine_find(c->engine->registered),
+        .ops = ops_of(c->engine),
         .hash_mask = c->engine->hash_mask,
     };
     cr_assert(choice.ops != NULL, "no engine %s", c->engine->name);
@@ -129,6 +136,27 @@ kwr_reducing *conf_reducing(conf *c, const char *name, kwr_type_kind kind, kwr_r
     kwr_error err;
     KWR_MUST_ERR(kwr_reducing_open(c->backend, &descriptor, &reducing, &err), err);
     return reducing;
+}
+
+kwr_list *conf_list(conf *c, const char *name, kwr_type_kind kind) {
+    const kwr_list_descriptor descriptor = { .struct_size = sizeof descriptor,
+                                             .name = name,
+                                             .type = { .kind = kind } };
+    kwr_list *list = NULL;
+    kwr_error err;
+    KWR_MUST_ERR(kwr_list_open(c->backend, &descriptor, &list, &err), err);
+    return list;
+}
+
+kwr_map *conf_map(conf *c, const char *name, kwr_type_kind user_key, kwr_type_kind kind) {
+    const kwr_map_descriptor descriptor = { .struct_size = sizeof descriptor,
+                                            .name = name,
+                                            .user_key_type = { .kind = user_key },
+                                            .type = { .kind = kind } };
+    kwr_map *map = NULL;
+    kwr_error err;
+    KWR_MUST_ERR(kwr_map_open(c->backend, &descriptor, &map, &err), err);
+    return map;
 }
 
 kwr_status conf_restore(conf *c, kwr_view *view, const kwr_backend_options *restored,
@@ -192,8 +220,13 @@ typedef struct view_look {
     const kwr_view *view;
     kwr_slice key;
     kwr_slice name;
-    size_t met;
+    size_t met;      /* entries */
+    size_t elements; /* of collections */
     uint64_t bytes;
+    kwr_bytes last_key; /* malloc-ed copies: of the entry met last */
+    kwr_bytes last_name;
+    uint32_t last_group;
+    kwr_slice subkey; /* looked for, of a collection */
     size_t found;
     kwr_bytes value; /* malloc-ed copy */
 } view_look;
@@ -202,16 +235,43 @@ static bool slice_is(kwr_slice a, kwr_slice b) {
     return a.size == b.size && (a.size == 0 || memcmp(a.data, b.data, a.size) == 0);
 }
 
+static void keep(kwr_bytes *kept, kwr_slice bytes) {
+    free(kept->data);
+    kept->data = malloc(bytes.size + 1);
+    if (bytes.size > 0) memcpy(kept->data, bytes.data, bytes.size);
+    kept->size = bytes.size;
+}
+
+/* An entry that was not met yet: the elements of a collection come one after the other. */
+static bool is_next_entry(view_look *l, const kwr_entry *entry) {
+    const bool same = l->elements > 0 && l->last_group == entry->key_group &&
+                      slice_is(entry->key, (kwr_slice){ l->last_key.data, l->last_key.size }) &&
+                      slice_is(entry->name, (kwr_slice){ l->last_name.data, l->last_name.size });
+    l->last_group = entry->key_group;
+    keep(&l->last_key, entry->key);
+    keep(&l->last_name, entry->name);
+    return !same;
+}
+
 static kwr_status look(void *ctx, const kwr_entry *entry) {
     view_look *l = (view_look *)ctx;
     const conf *c = l->c;
-    if (!l->view->engine_key_groups)
+    const kwr_state_kind kind = l->view->table->states[entry->state].kind;
+    if (!l->view->engine_key_groups && !kwr_state_is_per_group(kind))
         CHECK(entry->key_group ==
               kwr_key_group(entry->key, l->view->seed, l->view->max_parallelism));
-    l->met++;
-    l->bytes += entry->key.size + entry->name.size + entry->value.size;
+    const bool collection = kwr_state_is_collection(kind);
+    CHECK(collection || entry->subkey.size == 0);
+    if (!collection || is_next_entry(l, entry)) {
+        l->met++;
+        l->bytes += entry->key.size + entry->name.size;
+    }
+    l->bytes += entry->subkey.size + entry->value.size;
+    l->elements += collection;
     if (l->key.data == NULL) return KWR_OK;
-    if (!slice_is(entry->key, l->key) || !slice_is(entry->name, l->name)) return KWR_OK;
+    if (!slice_is(entry->key, l->key) || !slice_is(entry->name, l->name) ||
+        !slice_is(entry->subkey, l->subkey))
+        return KWR_OK;
     CHECK(l->found++ == 0);
     l->value.data = malloc(entry->value.size + 1);
     if (entry->value.size > 0) memcpy(l->value.data, entry->value.data, entry->value.size);
@@ -231,7 +291,14 @@ static void walk_state(view_look *l, uint32_t state) {
 
 bool conf_view_holds(conf *c, kwr_view *view, const char *state, const char *key, const char *name,
                      const char *text) {
-    view_look l = { .c = c, .view = view, .key = conf_slice(key), .name = conf_slice(name) };
+    return conf_view_holds_at(c, view, state, key, name, (kwr_slice){ 0 }, text);
+}
+
+bool conf_view_holds_at(conf *c, kwr_view *view, const char *state, const char *key,
+                        const char *name, kwr_slice subkey, const char *text) {
+    view_look l = {
+        .c = c, .view = view, .key = conf_slice(key), .name = conf_slice(name), .subkey = subkey
+    };
     bool known = false;
     for (size_t id = 0; id < view->table->count; id++) {
         CHECK(view->table->states[id].id == id);
@@ -243,6 +310,8 @@ bool conf_view_holds(conf *c, kwr_view *view, const char *state, const char *key
                                     : known && l.found == 1 && l.value.size == strlen(text) &&
                                           memcmp(l.value.data, text, l.value.size) == 0;
     free(l.value.data);
+    free(l.last_key.data);
+    free(l.last_name.data);
     return holds;
 }
 
@@ -254,7 +323,10 @@ size_t conf_view_entries(conf *c, kwr_view *view) {
         kwr_state_count count;
         view->ops->view_count(view->engine_view, (uint32_t)id, &count);
         CHECK(count.entries == l.met);
+        CHECK(count.elements == l.elements);
         CHECK(count.entry_bytes == l.bytes);
+        free(l.last_key.data);
+        free(l.last_name.data);
         entries += l.met;
     }
     return entries;

@@ -51,8 +51,13 @@ void conf_fail_alloc(conf *c, int64_t allowed);
 kwr_status conf_restore(conf *c, kwr_view *view, const kwr_backend_options *restored,
                         kwr_backend **out, kwr_error *err);
 
+/* False: the engine has no collections, so that lists and maps cannot be opened. */
+bool conf_has_collections(const conf_engine *engine);
+
 kwr_value *conf_value(conf *c, const char *name, kwr_type_kind kind);
 kwr_reducing *conf_reducing(conf *c, const char *name, kwr_type_kind kind, kwr_reduce_kind reduce);
+kwr_list *conf_list(conf *c, const char *name, kwr_type_kind kind);
+kwr_map *conf_map(conf *c, const char *name, kwr_type_kind user_key, kwr_type_kind kind);
 
 static inline kwr_slice conf_slice(const char *text) { return (kwr_slice){ text, strlen(text) }; }
 void conf_set_key(conf *c, const char *key);
@@ -67,6 +72,9 @@ int64_t conf_i64(conf *c, kwr_reducing *reducing, int64_t absent);
  * when one is met twice, is in the wrong group or out of the owned range. */
 bool conf_view_holds(conf *c, kwr_view *view, const char *state, const char *key, const char *name,
                      const char *text);
+/* The same of one element of a collection. */
+bool conf_view_holds_at(conf *c, kwr_view *view, const char *state, const char *key,
+                        const char *name, kwr_slice subkey, const char *text);
 /* All entries of all states; checks the view's counters against them. */
 size_t conf_view_entries(conf *c, kwr_view *view);
 
@@ -82,15 +90,27 @@ void conf_expect(const conf *c, kwr_status want, kwr_status got, const char *wha
     conf_check(c, conf_text_has(c, words), "error text has " words, __FILE__, __LINE__)
 bool conf_text_has(const conf *c, const char *words);
 
-void conf_run(void (*body)(conf *c), bool only_restoring);
-/* Like CONF_TEST, for engines that restore. */
-#define CONF_RESTORE_TEST(suite, name, ...)                                       \
-    static void suite##_##name##_on(conf *c);                                     \
-    KWR_TEST(suite, name, ##__VA_ARGS__) { conf_run(suite##_##name##_on, true); } \
+enum { CONF_RESTORES = 1, CONF_COLLECTIONS = 2 }; /* what a test needs of an engine */
+void conf_run(void (*body)(conf *c), unsigned needs);
+/* Like CONF_TEST, for engines that have collections, and that restore too. */
+#define CONF_COLLECTION_TEST(suite, name, ...)                                                \
+    static void suite##_##name##_on(conf *c);                                                 \
+    KWR_TEST(suite, name, ##__VA_ARGS__) { conf_run(suite##_##name##_on, CONF_COLLECTIONS); } \
     static void suite##_##name##_on(conf *c)
-#define CONF_TEST(suite, name, ...)                                                \
-    static void suite##_##name##_on(conf *c);                                      \
-    KWR_TEST(suite, name, ##__VA_ARGS__) { conf_run(suite##_##name##_on, false); } \
+#define CONF_COLLECTION_RESTORE_TEST(suite, name, ...)                   \
+    static void suite##_##name##_on(conf *c);                            \
+    KWR_TEST(suite, name, ##__VA_ARGS__) {                               \
+        conf_run(suite##_##name##_on, CONF_COLLECTIONS | CONF_RESTORES); \
+    }                                                                    \
+    static void suite##_##name##_on(conf *c)
+/* Like CONF_TEST, for engines that restore. */
+#define CONF_RESTORE_TEST(suite, name, ...)                                                \
+    static void suite##_##name##_on(conf *c);                                              \
+    KWR_TEST(suite, name, ##__VA_ARGS__) { conf_run(suite##_##name##_on, CONF_RESTORES); } \
+    static void suite##_##name##_on(conf *c)
+#define CONF_TEST(suite, name, ...)                                            \
+    static void suite##_##name##_on(conf *c);                                  \
+    KWR_TEST(suite, name, ##__VA_ARGS__) { conf_run(suite##_##name##_on, 0); } \
     static void suite##_##name##_on(conf *c)
 
 #endif /* KWR_TESTS_CONFORMANCE_H */
