@@ -8,7 +8,7 @@
 
 #include "keyweir/sim.h"
 
-enum { SIM_SOURCES_MAX = 3, SIM_COUNTS_MAX = 3, SIM_KEYS_MAX = 24 };
+enum { SIM_SOURCES_MAX = 3, SIM_COUNTS_MAX = 3, SIM_KEYS_MAX = 24, SIM_KNOWN = 64 };
 
 typedef struct sim_shape {
     unsigned sources, counts, keys;
@@ -20,13 +20,28 @@ typedef struct sim_shape {
     uint64_t interval_ms, min_pause_ms, timeout_ms;
 } sim_shape;
 
+/* What the log says. */
+typedef struct sim_outlook {
+    uint64_t newest;     /* newest completed checkpoint, 0: none */
+    uint64_t generation; /* of the highest slot */
+    uint64_t highest;    /* id ever published */
+    bool final;
+    bool unknown; /* the log itself is damaged */
+} sim_outlook;
+
 /* One run: the input and what was promised so far. */
 typedef struct sim_job {
     kwr_sim *sim;
     sim_shape shape;
     uint8_t *key_of;   /* [source * records + position] */
     uint64_t notified; /* highest checkpoint any task was told of */
-    uint64_t good[64]; /* hashes of checkpoint folders that were found good, the last ones */
+    /* Checkpoint folders that were found good, by hash, the last ones: most looks see one again. */
+    struct {
+        uint64_t hash;
+        sim_outlook look;
+    } known[SIM_KNOWN];
+    unsigned known_at;
+    uint64_t good[SIM_KNOWN]; /* single checkpoints, by hash */
     unsigned good_at;
 } sim_job;
 
