@@ -229,7 +229,9 @@ kwr_sim_strike *kwr_sim_strikes_parse(const char *text, size_t *count) {
         const size_t name = strcspn(text, "@");
         kwr_sim_strike strike = { .fault = fault_of(text, name) };
         char *end;
-        if (text[name] != '@' || strike.fault == KWR_SIM_NO_FAULT) goto bad;
+        if (text[name] != '@' || strike.fault == KWR_SIM_NO_FAULT || text[name + 1] < '0' ||
+            text[name + 1] > '9')
+            goto bad;
         strike.nth = strtoull(text + name + 1, &end, 10);
         if (*end == '/') strike.detail = (uint32_t)strtoul(end + 1, &end, 10);
         if (*end != ',' && *end != '\0') goto bad;

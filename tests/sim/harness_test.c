@@ -221,6 +221,7 @@ KWR_TEST(sim_faults, a_list_as_text_reads_back_as_it_was) {
     free(text);
     cr_assert(kwr_sim_strikes_parse("power", &count) == NULL);
     cr_assert(kwr_sim_strikes_parse("thunder@1", &count) == NULL);
+    cr_assert(kwr_sim_strikes_parse("power@", &count) == NULL);
     cr_assert(kwr_sim_strikes_parse("power@1;", &count) == NULL);
 }
 
