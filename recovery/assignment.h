@@ -7,7 +7,7 @@
 #ifndef KWR_RECOVERY_ASSIGNMENT_H
 #define KWR_RECOVERY_ASSIGNMENT_H
 
-#include "snapshot/manifest.h"
+#include "snapshot/checkpoint.h"
 
 /* Elements [first, first + count) of what the old subtask `donor` stored. */
 typedef struct kwr_pick {
@@ -39,6 +39,19 @@ typedef struct kwr_share {
  */
 kwr_status kwr_assign(const kwr_manifest_operator *stored, uint32_t parallelism, kwr_arena *arena,
                       const kwr_share **out, kwr_error *err);
+
+/* What the keyed state of a new subtask costs to restore. */
+typedef struct kwr_share_bytes {
+    uint64_t entries;
+    uint64_t owned; /* stored bytes of images of its key groups */
+    uint64_t read;  /* these, and header, index and footer of every data file that is opened */
+} kwr_share_bytes;
+
+/* One for each share, from the indexes of the data files, verified as they are read. Blocks. */
+kwr_status kwr_assign_bytes(const kwr_job_dirs *dirs, const kwr_limits *limits,
+                            const kwr_manifest *manifest, const kwr_manifest_operator *stored,
+                            const kwr_share *shares, uint32_t parallelism, kwr_share_bytes *out,
+                            kwr_error *err);
 
 /* The key groups that both ranges have. */
 kwr_key_group_range kwr_key_groups_common(kwr_key_group_range a, kwr_key_group_range b);

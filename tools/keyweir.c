@@ -20,6 +20,7 @@ static const verb verbs[] = {
       tool_latest },
     { "show", "CHECKPOINT", "show what a checkpoint consists of", tool_show },
     { "dump", "CHECKPOINT", "print the entries of keyed state", tool_dump },
+    { "plan", "CHECKPOINT", "print who gets what at another parallelism", tool_plan },
     { "verify", "CHECKPOINT|ROOT|JOB", "read every byte and check it", tool_verify },
 };
 
@@ -33,6 +34,8 @@ static void usage(FILE *out) {
           "  --json                 JSON on stdout (dump: one object per line)\n"
           "  --format text|json     dump: the same choice by name\n"
           "  --operator ID          dump: only this operator\n"
+          "  --parallelism P        plan: of every operator\n"
+          "  --operator ID=P        plan: of this operator; may be repeated\n"
           "  --state NAME           dump: only this state\n"
           "  --top N                dump: the N largest values of a numeric state\n"
           "  --quiet                verify: findings only\n"
@@ -47,13 +50,53 @@ static int usage_error(const char *what, const char *name) {
     return TOOL_USAGE;
 }
 
-enum { OPT_JSON = 256, OPT_FORMAT, OPT_OPERATOR, OPT_STATE, OPT_TOP, OPT_QUIET };
+enum {
+    OPT_JSON = 256,
+    OPT_FORMAT,
+    OPT_OPERATOR,
+    OPT_STATE,
+    OPT_TOP,
+    OPT_QUIET,
+    OPT_PARALLELISM,
+};
 
 /* Which options a verb takes beside --json. */
 static bool option_fits(const verb *v, int option) {
     if (option == OPT_JSON) return true;
     if (option == OPT_QUIET) return v->run == tool_verify;
+    if (option == OPT_PARALLELISM) return v->run == tool_plan;
+    if (option == OPT_OPERATOR && v->run == tool_plan) return true;
     return v->run == tool_dump;
+}
+
+static bool parse_parallelism(const char *text, uint32_t *out) {
+    uint64_t value = 0;
+    if (!kwr_parse_u64(text, strlen(text), &value) || value == 0 ||
+        value > KWR_MAX_PARALLELISM_LIMIT)
+        return false;
+    *out = (uint32_t)value;
+    return true;
+}
+
+/* plan: "ID=P" */
+static int add_operator(const char *text, tool_options *out) {
+    const char *equals = strrchr(text, '=');
+    uint32_t parallelism = 0;
+    if (equals == NULL || equals == text || !parse_parallelism(equals + 1, &parallelism))
+        return usage_error("--operator takes ID=P here, P from 1 to 32768, not", text);
+    tool_parallelism *grown = realloc(out->of, (out->of_count + 1) * sizeof *grown);
+    if (grown == NULL) return TOOL_CANNOT_READ;
+    out->of = grown;
+    out->of[out->of_count] =
+        (tool_parallelism){ .operator_id = strndup(text, (size_t)(equals - text)),
+                            .parallelism = parallelism };
+    return out->of[out->of_count++].operator_id == NULL ? TOOL_CANNOT_READ : TOOL_GOOD;
+}
+
+static void options_done(tool_options *options) {
+    for (size_t i = 0; i < options->of_count; i++)
+        free(options->of[i].operator_id);
+    free(options->of);
 }
 
 static int parse(int argc, char **argv, const verb *v, tool_options *out) {
@@ -63,6 +106,8 @@ static int parse(int argc, char **argv, const verb *v, tool_options *out) {
                                            { "state", required_argument, NULL, OPT_STATE },
                                            { "top", required_argument, NULL, OPT_TOP },
                                            { "quiet", no_argument, NULL, OPT_QUIET },
+                                           { "parallelism", required_argument, NULL,
+                                             OPT_PARALLELISM },
                                            { "help", no_argument, NULL, 'h' },
                                            { NULL, 0, NULL, 0 } };
     int option;
@@ -86,7 +131,14 @@ static int parse(int argc, char **argv, const verb *v, tool_options *out) {
                 return usage_error("--format is text or json, not", optarg);
             out->json = optarg[0] == 'j';
             break;
-        case OPT_OPERATOR: out->operator_id = optarg; break;
+        case OPT_OPERATOR:
+            out->operator_id = optarg;
+            if (v->run == tool_plan && add_operator(optarg, out) != TOOL_GOOD) return TOOL_USAGE;
+            break;
+        case OPT_PARALLELISM:
+            if (!parse_parallelism(optarg, &out->parallelism))
+                return usage_error("--parallelism takes a number from 1 to 32768, not", optarg);
+            break;
         case OPT_STATE: out->state = optarg; break;
         case OPT_TOP:
             if (!kwr_parse_u64(optarg, strlen(optarg), &out->top) || out->top == 0 ||
@@ -124,6 +176,7 @@ int main(int argc, char **argv) {
         tool_options options = { 0 };
         int code = parse(argc - 1, argv + 1, &verbs[i], &options);
         if (code == TOOL_GOOD) code = verbs[i].run(&options);
+        options_done(&options);
         if (fflush(stdout) != 0 || ferror(stdout)) {
             fputs("keyweir: cannot write to stdout\n", stderr);
             return TOOL_CANNOT_READ;

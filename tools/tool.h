@@ -14,6 +14,12 @@
 
 enum { TOOL_GOOD = 0, TOOL_DAMAGED = 1, TOOL_USAGE = 2, TOOL_CANNOT_READ = 3 };
 
+/* --operator ID=P of plan */
+typedef struct tool_parallelism {
+    char *operator_id;
+    uint32_t parallelism;
+} tool_parallelism;
+
 typedef struct tool_options {
     const char *target; /* the one path or URI */
     bool json;
@@ -21,6 +27,9 @@ typedef struct tool_options {
     const char *state;       /* dump */
     uint64_t top;            /* dump; 0: all, unsorted */
     bool quiet;              /* verify */
+    uint32_t parallelism;    /* plan; 0: not given */
+    tool_parallelism *of;    /* plan */
+    size_t of_count;
 } tool_options;
 
 /* Where a path or URI leads: a storage, and below it all jobs, one job, or one checkpoint. */
@@ -83,5 +92,6 @@ int tool_latest(const tool_options *options);
 int tool_show(const tool_options *options);
 int tool_dump(const tool_options *options);
 int tool_verify(const tool_options *options);
+int tool_plan(const tool_options *options);
 
 #endif /* KWR_TOOLS_TOOL_H */

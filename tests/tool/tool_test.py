@@ -118,6 +118,58 @@ def top_sorts_by_value_then_key(folder):
 
 
 @test
+def plan_tells_who_gets_what_at_another_parallelism(folder):
+    text = b" ".join(b"w%d" % n for n in range(4000)) + b"\n"
+    for inline_bytes in ("262144", "0"):
+        here = os.path.join(folder, inline_bytes)
+        os.mkdir(here)
+        _, checkpoint = make(here, "--inline-bytes", inline_bytes, text=text)
+        for parallelism in (1, 2, 3, 5, 16, 128):
+            code, out, err = keyweir("plan", checkpoint, "--parallelism", str(parallelism), "--json")
+            assert code == 0, err
+            plan = json.loads(out)
+            assert plan["max_parallelism"] == 128 and plan["checkpoint"] == 1 and plan["anchored"]
+            by_id = {operator["id"]: operator for operator in plan["operators"]}
+            assert {o["parallelism"] for o in by_id.values()} == {parallelism}
+            assert by_id["count"]["stored_parallelism"] == 2
+            shares = by_id["count"]["subtasks"]
+            groups = [g for s in shares for g in range(s["key_groups"]["first"],
+                                                       s["key_groups"]["first"] + s["key_groups"]["count"])]
+            donated = [g for s in shares for d in s["from"]
+                       for g in range(d["key_groups"]["first"],
+                                      d["key_groups"]["first"] + d["key_groups"]["count"])]
+            assert groups == donated == list(range(128)), (groups, donated)
+            assert sum(s["entries"] for s in shares) == 4000
+            assert plan["bytes_owned"] == sum(s["bytes_owned"] for s in shares)
+            assert all(s["bytes_owned"] < s["bytes_read"] for s in shares)
+            if parallelism <= 2:
+                assert plan["bytes_read"] <= 1.3 * plan["bytes_owned"], plan["bytes_read"]
+            splits = [split for s in by_id["source"]["subtasks"] for split in s["splits"]]
+            assert splits == [{"id": "0", "from": 0}], splits
+            tokens = [c for s in by_id["sink"]["subtasks"] for c in s["committables"]]
+            assert len(tokens) == 2 and {c["from"] for c in tokens} == {0, 1}, tokens
+    code, out, _ = keyweir("plan", checkpoint, "--operator", "count=3", "--operator", "sink=1")
+    assert code == 0
+    for line in ("operator source: from 1 to 1 subtasks", "operator count: from 2 to 3 subtasks",
+                 "operator sink: from 2 to 1 subtasks", "key groups 43 to 85 from subtasks 0 to 1",
+                 "split 0 from subtask 0", "1 committables from subtask 1"):
+        assert line in out, (line, out)
+    for options, word in (((), "--parallelism"), (("--parallelism", "0"), "0"),
+                          (("--parallelism", "129"), "max_parallelism"),
+                          (("--operator", "count"), "ID=P"), (("--operator", "count=x"), "count=x"),
+                          (("--operator", "other=2"), "other"), (("--state", "count"), "--state")):
+        code, _, err = keyweir("plan", checkpoint, *options)
+        assert code == 2 and word in err, (options, code, err)
+    # Damage in an index is found before anything is said.
+    path = next(p for p in files_below(os.path.dirname(checkpoint)) if p.endswith(".kwp"))
+    with open(path, "r+b") as file:
+        file.seek(-100, os.SEEK_END)
+        file.write(b"damage")
+    code, out, err = keyweir("plan", checkpoint, "--parallelism", "3")
+    assert code == 1 and out == "" and "index" in err, (code, out, err)
+
+
+@test
 def usage_errors_end_with_2_and_name_what_is_wrong(folder):
     _, checkpoint = make(folder)
     for arguments, word in ((("frobnicate", checkpoint), "frobnicate"), (("ls",), "ls"),
