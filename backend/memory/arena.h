@@ -23,7 +23,7 @@ enum {
 
 /*
  * What every block starts with. `next` is the owner's alone, also while readers of frozen views
- * use the block: they never look at it, nor at `birth`.
+ * use the block: they never look at it, nor at `birth` and `whole`.
  */
 typedef struct kwr_block {
     uint64_t birth;         /* epoch in which it was made */
@@ -31,7 +31,7 @@ typedef struct kwr_block {
     uint32_t span;          /* id, or KWR_SPAN_NONE */
     uint16_t units;         /* size / 64; 0: large */
     uint8_t kind;           /* kwr_block_kind */
-    uint8_t zero;
+    uint8_t whole;          /* dead with all that is below it (tree pages) */
 } kwr_block;
 
 typedef struct kwr_span {

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The invariants of docs/page-store.md that need a walk over everything, for tests. */
-#include "backend/memory/store.h"
+#include "backend/memory/tree.h"
 
 typedef struct audit {
     kwr_engine *e;
     kwr_error *err;
     uint64_t bytes, blocks;
-    uint64_t entries, entry_bytes;
+    uint64_t entries, entry_bytes, elements;
     uint32_t state, key_group;
 } audit;
 
@@ -17,6 +17,32 @@ typedef struct audit {
 static void add_block(audit *a, const kwr_block *block) {
     a->bytes += kwr_block_bytes(block);
     a->blocks++;
+}
+
+/* A block that is dead, with what waits below it. */
+static void add_dead(audit *a, const kwr_block *block) {
+    add_block(a, block);
+    if (!block->whole) return;
+    kwr_tree_sums sums = { 0 };
+    kwr_tree_add_below((const kwr_tree_page *)block, &sums);
+    a->bytes += sums.bytes;
+    a->blocks += sums.blocks;
+}
+
+static kwr_status check_collection(audit *a, const kwr_record *r) {
+    const kwr_collection_sum sum = kwr_collection_sum_of(r->value);
+    a->entry_bytes += sum.bytes;
+    a->elements += sum.count;
+    if (!kwr_collection_is_tree(r->value)) {
+        kwr_collection_sum again;
+        return kwr_collection_check(r->value, r->value_size, NULL, &again, a->err);
+    }
+    const kwr_tree_head head = kwr_tree_head_at(r->value);
+    kwr_tree_sums sums = { 0 };
+    KWR_TRY(kwr_tree_check(a->e, &head, &sums, a->err));
+    a->bytes += sums.bytes;
+    a->blocks += sums.blocks;
+    return KWR_OK;
 }
 
 static kwr_status check_page(audit *a, kwr_word w, bool node_current, unsigned depth,
@@ -40,7 +66,11 @@ static kwr_status check_page(audit *a, kwr_word w, bool node_current, unsigned d
         const kwr_record r = kwr_record_at(kwr_page_record(page, offset));
         live++;
         bytes += kwr_page_record_bytes(page, offset);
-        a->entry_bytes += (uint64_t)r.key_size + r.name_size + r.value_size;
+        a->entry_bytes += (uint64_t)r.key_size + r.name_size;
+        if (!a->e->facts[a->state].collection)
+            a->entry_bytes += r.value_size;
+        else
+            KWR_TRY(check_collection(a, &r));
         if ((offset & KWR_SLOT_BLOB) == 0) continue;
         blobs++;
         add_block(a, &kwr_page_blob(page, offset)->block);
@@ -56,7 +86,7 @@ static kwr_status check_page(audit *a, kwr_word w, bool node_current, unsigned d
         .hash_mask = a->e->hash_mask,
         .max_parallelism = a->e->max_parallelism,
         .key_group = a->key_group,
-        .any_key_group = a->e->engine_key_groups,
+        .any_key_group = a->e->engine_key_groups || a->e->facts[a->state].per_group,
     };
     return kwr_page_check_entries(page, &rules, a->err);
 }
@@ -130,7 +160,9 @@ static kwr_status check_state(audit *a, kwr_word word) {
     const kwr_node *top = kwr_word_address(word);
     if (top == NULL || e->states[a->state] != top)
         return BROKEN(a, 1, "a state's node is not the present one");
-    const uint64_t entries = a->entries, bytes = a->entry_bytes;
+    const uint64_t entries = a->entries, bytes = a->entry_bytes, elements = a->elements;
+    if (top->kind != e->facts[a->state].kind)
+        return BROKEN(a, 1, "a state's node is of another kind");
     add_block(a, &top->block);
     if (e->two_level)
         for (uint32_t i = 0; i < top->width; i++)
@@ -143,7 +175,8 @@ static kwr_status check_state(audit *a, kwr_word word) {
         KWR_TRY(check_hash(a, leaf->words[e->two_level ? i % KWR_FAN_OUT : i],
                            leaf->block.birth == e->epoch));
     }
-    if (a->entries - entries != top->entries || a->entry_bytes - bytes != top->entry_bytes)
+    if (a->entries - entries != top->entries || a->entry_bytes - bytes != top->entry_bytes ||
+        a->elements - elements != top->elements)
         return BROKEN(a, 5, "a state counts its entries wrong");
     return KWR_OK;
 }
@@ -167,11 +200,13 @@ kwr_status kwr_store_check(kwr_engine *e, kwr_error *err) {
     uint64_t frozen = 0;
     for (const kwr_engine_view *view = e->newest; view != NULL; view = view->older) {
         for (const kwr_block *block = view->limbo; block != NULL; block = block->next) {
-            add_block(&a, block);
+            add_dead(&a, block);
             frozen += kwr_block_bytes(block);
             if (block->birth > view->epoch) return BROKEN(&a, 2, "a view keeps what it cannot see");
         }
     }
+    for (const kwr_block *block = e->shedding; block != NULL; block = block->next)
+        add_dead(&a, block);
     if (frozen != e->frozen_bytes) return BROKEN(&a, 7, "frozen bytes are counted wrong");
     if (a.bytes != e->arena.used_bytes || a.blocks != e->arena.used_blocks)
         return BROKEN(&a, 7, "blocks are lost or counted wrong");

@@ -59,7 +59,7 @@ static kwr_node *own_or_make(kwr_engine *e, kwr_word *at, uint32_t width) {
 
 static uint32_t min_u32(uint32_t a, uint32_t b) { return a < b ? a : b; }
 
-static kwr_node *own_top(kwr_engine *e, uint32_t state) {
+kwr_node *kwr_directory_top(kwr_engine *e, uint32_t state) {
     kwr_node *node = own(e, &e->root);
     if (node == NULL) return NULL;
     uint32_t index = state;
@@ -71,7 +71,9 @@ static kwr_node *own_top(kwr_engine *e, uint32_t state) {
     const uint32_t width =
         e->two_level ? (e->group_count + KWR_FAN_OUT - 1) / KWR_FAN_OUT : e->group_count;
     kwr_node *top = own_or_make(e, &node->words[index], width);
-    if (top != NULL) e->states[state] = top;
+    if (top == NULL) return NULL;
+    top->kind = e->facts[state].kind;
+    e->states[state] = top;
     return top;
 }
 
@@ -80,7 +82,8 @@ kwr_status kwr_directory_path(kwr_engine *e, uint32_t state, uint32_t key_group,
     if (state >= e->state_count || key_group - e->group_first >= e->group_count)
         return KWR_ERR_MISUSE;
     kwr_node *node = e->states[state];
-    if ((node == NULL || node->block.birth != e->epoch) && (node = own_top(e, state)) == NULL)
+    if ((node == NULL || node->block.birth != e->epoch) &&
+        (node = kwr_directory_top(e, state)) == NULL)
         return KWR_ERR_NOMEM;
     out->top = node;
     out->count = 0;
@@ -285,18 +288,32 @@ static kwr_status grow_root(kwr_engine *e, uint32_t count) {
     return KWR_OK;
 }
 
+/* A longer copy of an array, zeros behind. */
+static void *host_copy(kwr_engine *e, const void *from, uint32_t count, uint32_t capacity,
+                       size_t size) {
+    void *to = kwr_page_arena_host_alloc(&e->arena, capacity * size);
+    if (to == NULL) return NULL;
+    memset(to, 0, capacity * size);
+    if (count > 0) memcpy(to, from, count * size);
+    return to;
+}
+
 kwr_status kwr_directory_grow_states(kwr_engine *e, uint32_t count) {
     if (count <= e->state_count) return KWR_OK;
     if (count > KWR_FAN_OUT * KWR_FAN_OUT) return KWR_ERR_RANGE;
     if (count > e->state_capacity) {
         const uint32_t capacity = count < 8 ? 8 : count + count / 2;
-        kwr_node **states = kwr_page_arena_host_alloc(&e->arena, capacity * sizeof(*states));
-        if (states == NULL) return KWR_ERR_NOMEM;
-        memset(states, 0, capacity * sizeof *states);
-        const size_t old = e->state_capacity * sizeof *states;
-        if (old > 0) memcpy(states, e->states, old);
-        kwr_page_arena_host_free(&e->arena, e->states, old);
+        kwr_node **states = host_copy(e, e->states, e->state_capacity, capacity, sizeof *states);
+        kwr_state_facts *facts = host_copy(e, e->facts, e->state_capacity, capacity, sizeof *facts);
+        if (states == NULL || facts == NULL) {
+            kwr_page_arena_host_free(&e->arena, states, capacity * sizeof *states);
+            kwr_page_arena_host_free(&e->arena, facts, capacity * sizeof *facts);
+            return KWR_ERR_NOMEM;
+        }
+        kwr_page_arena_host_free(&e->arena, e->states, e->state_capacity * sizeof *states);
+        kwr_page_arena_host_free(&e->arena, e->facts, e->state_capacity * sizeof *facts);
         e->states = states;
+        e->facts = facts;
         e->state_capacity = capacity;
     }
     const kwr_status status = grow_root(e, count);

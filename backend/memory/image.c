@@ -5,7 +5,7 @@
  * which a lookup would miss an entry.
  */
 #include "backend/key_group.h"
-#include "backend/memory/store.h"
+#include "backend/memory/tree.h"
 
 kwr_status kwr_record_check(const uint8_t *bytes, size_t size, const kwr_image_rules *rules,
                             kwr_record *out, kwr_error *err) {
@@ -20,7 +20,7 @@ kwr_status kwr_record_check(const uint8_t *bytes, size_t size, const kwr_image_r
     if (c.failed) return KWR_FAIL(err, KWR_ERR_CORRUPT, 0, "a record runs out of its page");
     if (rules != NULL &&
         (r.key_size > rules->key_bytes_max || r.name_size > rules->namespace_bytes_max ||
-         r.value_size > rules->value_bytes_max))
+         (r.value_size > rules->value_bytes_max && !rules->collection)))
         return KWR_FAIL(err, KWR_ERR_CORRUPT, 0, "a record is larger than the limits allow");
     *out = r;
     return KWR_OK;
@@ -29,7 +29,7 @@ kwr_status kwr_record_check(const uint8_t *bytes, size_t size, const kwr_image_r
 static kwr_status check_header(const kwr_page *p, size_t size, kwr_error *err) {
     const char *wrong = NULL;
     if (p->block.birth != 0 || p->block.next != NULL || p->block.span != 0 || p->block.units != 0 ||
-        p->block.zero != 0 || p->zero != 0 || p->spare != 0)
+        p->block.whole != 0 || p->zero != 0 || p->spare != 0)
         wrong = "a field that must be zero is not";
     else if (p->block.kind != KWR_BLOCK_PAGE)
         wrong = "it says it is of another kind";
@@ -41,8 +41,8 @@ static kwr_status check_header(const kwr_page *p, size_t size, kwr_error *err) {
         wrong = "its counts are not possible";
     else if (p->depth > KWR_DEPTH_MAX || (p->depth == 0 ? p->prefix : p->prefix << p->depth) != 0)
         wrong = "its prefix does not fit its depth";
-    else if (p->flags > KWR_PAGE_CHAINED || (p->flags == 0 && p->ordinal != 0) ||
-             (p->flags != 0 && p->depth != KWR_DEPTH_MAX))
+    else if ((p->flags & ~(KWR_PAGE_CHAINED | KWR_PAGE_COLLECTIONS)) != 0 ||
+             ((p->flags & KWR_PAGE_CHAINED) == 0 ? p->ordinal != 0 : p->depth != KWR_DEPTH_MAX))
         wrong = "its flags are not possible";
     return wrong == NULL ? KWR_OK : KWR_FAIL(err, KWR_ERR_CORRUPT, 0, "%s", wrong);
 }
@@ -63,8 +63,18 @@ static bool claim(uint64_t *taken, size_t from, size_t size) {
 typedef struct tally {
     uint32_t live, blobs;
     size_t bytes; /* of records in the page */
-    uint64_t entry_bytes;
+    kwr_page_sums sums;
 } tally;
+
+static kwr_status check_collection(const kwr_record *r, const kwr_image_rules *rules, tally *t,
+                                   kwr_error *err) {
+    kwr_collection_sum sum;
+    KWR_TRY(kwr_collection_check(r->value, r->value_size, rules, &sum, err));
+    t->sums.entry_bytes += (uint64_t)r->key_size + r->name_size + sum.bytes;
+    t->sums.elements += sum.count;
+    t->sums.trees += kwr_collection_is_tree(r->value);
+    return KWR_OK;
+}
 
 static kwr_status check_slot(const kwr_page *page, uint16_t offset, uint8_t tag, uint64_t *taken,
                              const kwr_image_rules *rules, tally *t, kwr_error *err) {
@@ -83,7 +93,10 @@ static kwr_status check_slot(const kwr_page *page, uint16_t offset, uint8_t tag,
         kwr_record r;
         KWR_TRY(kwr_record_check(record, page->used - at, rules, &r, err));
         size = (size_t)(r.value + r.value_size - record);
-        t->entry_bytes += (uint64_t)r.key_size + r.name_size + r.value_size;
+        if ((page->flags & KWR_PAGE_COLLECTIONS) != 0)
+            KWR_TRY(check_collection(&r, rules, t, err));
+        else
+            t->sums.entry_bytes += (uint64_t)r.key_size + r.name_size + r.value_size;
     }
     if (at + size > page->used || !claim(taken, at, size))
         return KWR_FAIL(err, KWR_ERR_CORRUPT, 0, "two records overlap or one runs over the end");
@@ -101,8 +114,10 @@ static bool all_zero(const uint8_t *bytes, size_t size) {
 }
 
 static kwr_status check_structure(const kwr_page *page, size_t size, const kwr_image_rules *rules,
-                                  uint64_t *entry_bytes, kwr_error *err) {
+                                  kwr_page_sums *sums, kwr_error *err) {
     KWR_TRY(check_header(page, size, err));
+    if (rules != NULL && rules->collection != ((page->flags & KWR_PAGE_COLLECTIONS) != 0))
+        return KWR_FAIL(err, KWR_ERR_CORRUPT, 0, "its records are of another kind of state");
     uint64_t taken[KWR_PAGE_BYTES_MAX / 64] = { 0 };
     tally t = { 0 };
     const kwr_slots *lines = kwr_page_slots(page);
@@ -116,7 +131,7 @@ static kwr_status check_structure(const kwr_page *page, size_t size, const kwr_i
     if (t.live != page->live || t.blobs != page->blobs ||
         t.bytes + page->dead != page->used - (size_t)kwr_page_records(page->groups))
         return KWR_FAIL(err, KWR_ERR_CORRUPT, 0, "its counts do not agree with its slots");
-    *entry_bytes += t.entry_bytes;
+    *sums = t.sums;
     return KWR_OK;
 }
 
@@ -158,24 +173,27 @@ kwr_status kwr_page_check_entries(const kwr_page *page, const kwr_image_rules *r
 }
 
 kwr_status kwr_page_check(const kwr_page *page, size_t size, const kwr_image_rules *rules,
-                          uint64_t *entry_bytes, kwr_error *err) {
-    KWR_TRY(check_structure(page, size, rules, entry_bytes, err));
+                          kwr_page_sums *sums, kwr_error *err) {
+    KWR_TRY(check_structure(page, size, rules, sums, err));
     if (rules == NULL || page->blobs > 0) return KWR_OK;
     return kwr_page_check_entries(page, rules, err);
 }
 
 /* ---- reading an image without an engine ---- */
 
-static kwr_status give(const kwr_page_image *image, const kwr_record *r, kwr_entry_fn fn,
-                       void *fn_ctx) {
-    const kwr_entry entry = {
+static kwr_status give(const kwr_page_image *image, const kwr_record *r, bool collection,
+                       kwr_entry_fn fn, void *fn_ctx) {
+    kwr_entry entry = {
         .state = image->state,
         .key_group = image->key_group,
         .key = { r->key, r->key_size },
         .name = { r->name, r->name_size },
         .value = { r->value, r->value_size },
     };
-    return fn(fn_ctx, &entry);
+    if (!collection) return fn(fn_ctx, &entry);
+    /* A large one has its elements in images of their own. */
+    if (kwr_collection_is_tree(r->value)) return KWR_OK;
+    return kwr_collection_walk(r->value, &entry, fn, fn_ctx);
 }
 
 static kwr_status walk_hash_page(const kwr_page_image *image, kwr_entry_fn fn, void *fn_ctx,
@@ -185,17 +203,18 @@ static kwr_status walk_hash_page(const kwr_page_image *image, kwr_entry_fn fn, v
         return KWR_FAIL(err, KWR_ERR_CORRUPT, 0, "no page has this length");
     memcpy(bytes, image->bytes, image->size);
     const kwr_page *page = (const kwr_page *)(const void *)bytes;
-    uint64_t entry_bytes = 0;
-    KWR_TRY(kwr_page_check(page, image->size, NULL, &entry_bytes, err));
+    kwr_page_sums sums;
+    KWR_TRY(kwr_page_check(page, image->size, NULL, &sums, err));
     if ((uint32_t)page->live - page->blobs != image->entries)
         return KWR_FAIL(err, KWR_ERR_CORRUPT, 0, "its entries are not as many as stated");
+    const bool collection = (page->flags & KWR_PAGE_COLLECTIONS) != 0;
     const kwr_slots *lines = kwr_page_slots(page);
     for (uint32_t group = 0; group < page->groups; group++) {
         for (uint32_t slot = 0; slot < KWR_SLOTS; slot++) {
             const uint16_t offset = lines[group].offsets[slot];
             if (offset == 0 || (offset & KWR_SLOT_BLOB) != 0) continue;
             const kwr_record r = kwr_record_at(bytes + offset);
-            const kwr_status status = give(image, &r, fn, fn_ctx);
+            const kwr_status status = give(image, &r, collection, fn, fn_ctx);
             if (status != KWR_OK) return status;
         }
     }
@@ -205,11 +224,12 @@ static kwr_status walk_hash_page(const kwr_page_image *image, kwr_entry_fn fn, v
 kwr_status kwr_page_image_walk(const kwr_page_image *image, kwr_entry_fn fn, void *fn_ctx,
                                kwr_error *err) {
     if (image->kind == KWR_PAGE_HASH) return walk_hash_page(image, fn, fn_ctx, err);
+    if (image->kind == KWR_PAGE_TREE) return kwr_tree_image_walk(image, fn, fn_ctx, err);
     if (image->kind != KWR_PAGE_BLOB)
         return KWR_FAIL(err, KWR_ERR_FORMAT, 0, "page kind %u is not known", (unsigned)image->kind);
     kwr_record r;
     KWR_TRY(kwr_record_check(image->bytes, image->size, NULL, &r, err));
     if (r.value + r.value_size != (const uint8_t *)image->bytes + image->size)
         return KWR_FAIL(err, KWR_ERR_CORRUPT, 0, "bytes follow the record of a blob");
-    return give(image, &r, fn, fn_ctx);
+    return give(image, &r, false, fn, fn_ctx);
 }

@@ -3,67 +3,15 @@
  * The engine `memory`: the short ways in and out of the page store. What finds its entry on a page
  * that belongs to the present, at its size, is done here; all else goes to upsert.c.
  */
-#include "backend/memory/store.h"
+#include "backend/memory/find.h"
+#include "backend/memory/tree.h"
 
 enum { PREFETCH_STEP = 32 };
-
-/* ---- finding ---- */
-
-/* The word for a hash. With `write`, `current` is set only when it can be relied on. */
-static inline kwr_word find_word(const kwr_engine *e, uint32_t state, uint32_t key_group,
-                                 uint64_t hash, bool write) {
-    const kwr_node *node = e->states[state];
-    if (KWR_UNLIKELY(node == NULL)) return 0;
-    uint32_t index = key_group - e->group_first;
-    if (e->two_level) {
-        const kwr_word w = node->words[index / KWR_FAN_OUT];
-        if (kwr_word_kind_of(w) == KWR_WORD_EMPTY) return 0;
-        node = kwr_word_address(w);
-        index %= KWR_FAN_OUT;
-    }
-    kwr_word w = node->words[index];
-    while (kwr_word_kind_of(w) == KWR_WORD_HASH) {
-        const unsigned bits = kwr_word_span(w);
-        node = kwr_word_address(w);
-        w = node->words[hash >> (64 - bits)];
-        hash <<= bits;
-    }
-    if (write && node->block.birth != e->epoch) w &= ~KWR_WORD_CURRENT;
-    return w;
-}
-
-static inline kwr_word word_of(const kwr_engine *e, const kwr_address *at, uint64_t hash,
-                               bool write) {
-    const kwr_engine_hint *hint = at->hint;
-    if (hint != NULL && KWR_LIKELY(hint->stamp == e->stamp)) return hint->extra;
-    return find_word(e, at->state, at->key_group, hash, write);
-}
-
-static bool find_chained(kwr_word w, const kwr_address *at, uint64_t hash, kwr_hit *hit) {
-    if (kwr_word_kind_of(w) != KWR_WORD_CHAIN) return false;
-    const kwr_node *chain = kwr_word_address(w);
-    for (uint32_t i = 0; i < chain->width; i++) {
-        const kwr_word page = chain->words[i];
-        if (kwr_page_find(kwr_word_address(page), kwr_word_span(page), at, hash, hit)) return true;
-    }
-    return false;
-}
-
-static inline bool find_entry(kwr_word w, const kwr_address *at, uint64_t hash, kwr_hit *hit) {
-    if (KWR_LIKELY(kwr_word_kind_of(w) == KWR_WORD_PAGE))
-        return kwr_page_find(kwr_word_address(w), kwr_word_span(w), at, hash, hit);
-    return find_chained(w, at, hash, hit);
-}
-
-/* The entry may be written where it was found. */
-static inline bool writable(kwr_word w, const kwr_hit *hit) {
-    return (w & (KWR_WORD_CURRENT | 7)) == (KWR_WORD_CURRENT | KWR_WORD_PAGE) && hit->blob == NULL;
-}
 
 static kwr_status engine_get(kwr_engine *e, const kwr_address *at, kwr_slice *out) {
     const uint64_t hash = at->entry_hash & e->hash_mask;
     kwr_hit hit;
-    if (!find_entry(word_of(e, at, hash, false), at, hash, &hit)) return KWR_NOT_FOUND;
+    if (!kwr_find_entry(kwr_word_of(e, at, hash, false), at, hash, &hit)) return KWR_NOT_FOUND;
     *out = (kwr_slice){ hit.value, hit.value_size };
     return KWR_OK;
 }
@@ -71,9 +19,9 @@ static kwr_status engine_get(kwr_engine *e, const kwr_address *at, kwr_slice *ou
 static kwr_status engine_put(kwr_engine *e, const kwr_address *at, kwr_slice value) {
     const uint64_t hash = at->entry_hash & e->hash_mask;
     kwr_hit hit;
-    const kwr_word w = word_of(e, at, hash, true);
-    if (KWR_LIKELY(find_entry(w, at, hash, &hit) && hit.value_size == value.size &&
-                   writable(w, &hit))) {
+    const kwr_word w = kwr_word_of(e, at, hash, true);
+    if (KWR_LIKELY(kwr_find_entry(w, at, hash, &hit) && hit.value_size == value.size &&
+                   kwr_hit_writable(w, &hit))) {
         if (value.size > 0) memmove(hit.value, value.data, value.size);
         return KWR_OK;
     }
@@ -91,10 +39,10 @@ static kwr_status engine_modify(kwr_engine *e, const kwr_address *at, size_t siz
                                 size_t *old_size) {
     const uint64_t hash = at->entry_hash & e->hash_mask;
     kwr_hit hit;
-    const kwr_word w = word_of(e, at, hash, true);
-    const bool found = find_entry(w, at, hash, &hit);
+    const kwr_word w = kwr_word_of(e, at, hash, true);
+    const bool found = kwr_find_entry(w, at, hash, &hit);
     if (size == KWR_KEEP_SIZE) size = found ? hit.value_size : 0;
-    if (KWR_LIKELY(found && hit.value_size == size && writable(w, &hit))) {
+    if (KWR_LIKELY(found && hit.value_size == size && kwr_hit_writable(w, &hit))) {
         *out = hit.value;
         *old_size = size;
         return KWR_OK;
@@ -113,7 +61,8 @@ static kwr_status engine_modify(kwr_engine *e, const kwr_address *at, size_t siz
 static kwr_status engine_remove(kwr_engine *e, const kwr_address *at) {
     const uint64_t hash = at->entry_hash & e->hash_mask;
     kwr_hit hit;
-    if (!find_entry(word_of(e, at, hash, false), at, hash, &hit)) return KWR_NOT_FOUND;
+    if (e->facts[at->state].collection) return kwr_store_collection_remove(e, at);
+    if (!kwr_find_entry(kwr_word_of(e, at, hash, false), at, hash, &hit)) return KWR_NOT_FOUND;
     const kwr_status status = kwr_store_remove(e, at, hash);
     kwr_store_settle(e);
     return status;
@@ -258,7 +207,25 @@ static void engine_stats(const kwr_engine *e, kwr_backend_stats *out) {
 }
 
 static kwr_status engine_add_state(kwr_engine *e, const kwr_state_info *info) {
-    return kwr_directory_grow_states(e, info->id + 1);
+    const bool collection = kwr_state_is_collection(info->kind);
+    if (collection && e->tree == NULL) {
+        e->tree = kwr_page_arena_host_alloc(&e->arena, sizeof *e->tree);
+        if (e->tree == NULL) return KWR_ERR_NOMEM;
+        e->tree->count = 0;
+    }
+    KWR_TRY(kwr_directory_grow_states(e, info->id + 1));
+    /* A state without entries may become another; a node it had says so to views. */
+    if (e->states[info->id] != NULL && e->facts[info->id].kind != info->kind) {
+        kwr_node *top = kwr_directory_top(e, info->id);
+        if (top == NULL) return KWR_ERR_NOMEM;
+        top->kind = info->kind;
+        kwr_store_settle(e);
+    }
+    kwr_state_facts *facts = &e->facts[info->id];
+    facts->kind = (uint8_t)info->kind;
+    facts->collection = collection;
+    facts->per_group = kwr_state_is_per_group(info->kind);
+    return KWR_OK;
 }
 
 const kwr_engine_ops kwr_memory_engine = {
@@ -272,6 +239,13 @@ const kwr_engine_ops kwr_memory_engine = {
     .modify = engine_modify,
     .remove = engine_remove,
     .prefetch = engine_prefetch,
+    .sub_get = kwr_store_sub_get,
+    .sub_put = kwr_store_sub_put,
+    .sub_modify = kwr_store_sub_modify,
+    .sub_remove = kwr_store_sub_remove,
+    .sub_append = kwr_store_sub_append,
+    .sub_seek = kwr_store_sub_seek,
+    .sub_count = kwr_store_sub_count,
     .freeze = kwr_store_freeze,
     .view_release = kwr_store_view_release,
     .view_count = kwr_store_view_count,

@@ -4,7 +4,7 @@
 
 void kwr_page_init(kwr_page *page, uint64_t id, uint64_t prefix, unsigned depth, uint32_t groups) {
     page->block.kind = KWR_BLOCK_PAGE;
-    page->block.zero = 0;
+    page->block.whole = 0;
     page->id = id;
     page->prefix = prefix;
     page->used = (uint16_t)kwr_page_records(groups);

@@ -46,10 +46,15 @@ enum {
 typedef enum kwr_block_kind {
     KWR_BLOCK_PAGE = KWR_PAGE_HASH,
     KWR_BLOCK_BLOB = KWR_PAGE_BLOB,
+    KWR_BLOCK_TREE = KWR_PAGE_TREE,
     KWR_BLOCK_NODE = 16,
 } kwr_block_kind;
 
-enum { KWR_PAGE_CHAINED = 1 }; /* flag of images: one of several pages of the same prefix */
+/* Flags of images. */
+enum {
+    KWR_PAGE_CHAINED = 1,     /* one of several pages of the same prefix */
+    KWR_PAGE_COLLECTIONS = 2, /* the values of its records are collections */
+};
 
 /* Also the header of a page image: then birth, next, span, units and spare are zero. */
 typedef struct kwr_page {

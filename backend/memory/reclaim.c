@@ -4,8 +4,11 @@
  * hangs on the newest view that can see it; when that is released, it moves to the next older one
  * that can, or is free. Views are released on any thread: they go through a lock-free stack to the
  * owner, who moves their blocks bit by bit.
+ *
+ * A tree that is dropped is retired by its root alone. When no view needs the root, its children
+ * are looked at, each by its own birth: views older than the root may see some of them.
  */
-#include "backend/memory/store.h"
+#include "backend/memory/tree.h"
 
 enum { DRAIN_STEP = 8 };
 
@@ -13,7 +16,9 @@ kwr_block *kwr_store_alloc(kwr_engine *e, size_t size, unsigned kind) {
     kwr_block *block = kwr_page_arena_alloc(&e->arena, size);
     if (KWR_UNLIKELY(block == NULL)) {
         /* Without released views a second try would be the same; in a restore there are none. */
-        if (e->restore != NULL || (e->released_views == 0 && e->released == NULL)) return NULL;
+        if (e->restore != NULL ||
+            (e->released_views == 0 && e->released == NULL && e->shedding == NULL))
+            return NULL;
         kwr_store_drain(e, UINT64_MAX);
         block = kwr_page_arena_alloc(&e->arena, size);
         if (block == NULL) return NULL;
@@ -21,7 +26,7 @@ kwr_block *kwr_store_alloc(kwr_engine *e, size_t size, unsigned kind) {
     block->birth = e->epoch;
     block->next = NULL;
     block->kind = (uint8_t)kind;
-    block->zero = 0;
+    block->whole = 0;
     return block;
 }
 
@@ -36,16 +41,68 @@ void kwr_store_retire(kwr_engine *e, kwr_block *block) {
     }
 }
 
+/* ---- whole trees ---- */
+
+/*
+ * No view can see this block any more, nor can one newer than `limit` see what is below it. A page
+ * that is dead with all below it waits until its children are looked at, its limit in `birth`.
+ */
+static void dispose(kwr_engine *e, kwr_block *block, uint64_t limit) {
+    if (KWR_LIKELY(!block->whole)) {
+        kwr_page_arena_free(&e->arena, block);
+        return;
+    }
+    block->birth = limit;
+    block->next = e->shedding;
+    e->shedding = block;
+}
+
+/* The newest view in use that is not newer than `limit`. */
+static kwr_engine_view *view_within(const kwr_engine *e, uint64_t limit) {
+    kwr_engine_view *view = e->newest;
+    while (view != NULL && (view->released || view->epoch > limit))
+        view = view->older;
+    return view;
+}
+
+/* One child of a dead page: an older view than the page's may still need it. */
+static void shed_child(kwr_engine *e, kwr_tree_page *page) {
+    const uint64_t limit = page->block.birth;
+    kwr_tree_page *child = kwr_tree_child(page, --page->count);
+    kwr_engine_view *view = view_within(e, limit);
+    child->block.whole = child->level > 0;
+    if (view == NULL || child->block.birth > view->epoch) {
+        dispose(e, &child->block, limit);
+        return;
+    }
+    child->block.next = view->limbo;
+    view->limbo = &child->block;
+    e->frozen_bytes += kwr_block_bytes(&child->block);
+}
+
+/* Looks at most at *blocks pages below those that are dead with all below them. */
+static void shed(kwr_engine *e, uint64_t *blocks) {
+    for (; e->shedding != NULL && *blocks > 0; --*blocks) {
+        kwr_tree_page *page = (kwr_tree_page *)e->shedding;
+        if (page->count > 0) {
+            shed_child(e, page);
+        } else {
+            e->shedding = page->block.next;
+            kwr_page_arena_free(&e->arena, &page->block);
+        }
+    }
+}
+
 static void free_doomed(kwr_engine *e) {
     for (kwr_block *block; (block = e->doomed) != NULL;) {
         e->doomed = block->next;
-        kwr_page_arena_free(&e->arena, block);
+        dispose(e, block, e->epoch - 1);
     }
 }
 
 void kwr_store_settle(kwr_engine *e) {
     free_doomed(e);
-    if (KWR_UNLIKELY(e->released_views > 0 ||
+    if (KWR_UNLIKELY(e->released_views > 0 || e->shedding != NULL ||
                      atomic_load_explicit(&e->released, memory_order_relaxed) != NULL))
         kwr_store_drain(e, DRAIN_STEP);
 }
@@ -86,13 +143,14 @@ static void drain_view(kwr_engine *e, kwr_engine_view *view, uint64_t *blocks) {
             heir->limbo = block;
         } else {
             e->frozen_bytes -= kwr_block_bytes(block);
-            kwr_page_arena_free(&e->arena, block);
+            dispose(e, block, view->epoch);
         }
     }
 }
 
 bool kwr_store_drain(kwr_engine *e, uint64_t blocks) {
     collect(e);
+    shed(e, &blocks);
     for (kwr_engine_view *view = e->newest, *older; view != NULL && e->released_views > 0;
          view = older) {
         older = view->older;
@@ -101,7 +159,8 @@ bool kwr_store_drain(kwr_engine *e, uint64_t blocks) {
         if (view->limbo != NULL) return true;
         unlink_view(e, view);
     }
-    return e->released_views > 0;
+    shed(e, &blocks);
+    return e->released_views > 0 || e->shedding != NULL;
 }
 
 kwr_status kwr_store_freeze(kwr_engine *e, kwr_engine_view **out) {
@@ -148,6 +207,8 @@ void kwr_store_unref(kwr_engine *e) {
         kwr_page_arena_host_free(&e->arena, view, sizeof *view);
     }
     kwr_page_arena_host_free(&e->arena, e->states, e->state_capacity * sizeof *e->states);
+    kwr_page_arena_host_free(&e->arena, e->facts, e->state_capacity * sizeof *e->facts);
+    kwr_page_arena_host_free(&e->arena, e->tree, sizeof *e->tree);
     kwr_page_arena_host_free(&e->arena, e->scan, sizeof *e->scan);
     kwr_page_arena arena = e->arena;
     kwr_page_arena_done(&arena);

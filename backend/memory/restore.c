@@ -4,7 +4,7 @@
  * copied and checked outside the lock; blocks and directory words are the lock's. What pages say
  * about blobs is resolved at the end, when all are there.
  */
-#include "backend/memory/store.h"
+#include "backend/memory/tree.h"
 
 typedef struct restored_blob {
     uint64_t id;
@@ -24,8 +24,10 @@ struct kwr_restore {
     kwr_mutex lock;
     restored_blob *blobs;
     size_t blob_count, blob_capacity;
-    restored_page *open; /* pages with blobs, and pages of chains */
+    restored_page *open; /* pages with blobs or large collections, and pages of chains */
     size_t open_count, open_capacity;
+    kwr_restored_leaf *leaves;
+    size_t leaf_count, leaf_capacity;
 };
 
 kwr_status kwr_store_restore_begin(kwr_engine *e, uint64_t seed) {
@@ -44,18 +46,20 @@ void kwr_store_restore_drop(kwr_engine *e) {
     if (r == NULL) return;
     kwr_free(e->env, r->blobs, r->blob_capacity * sizeof *r->blobs);
     kwr_free(e->env, r->open, r->open_capacity * sizeof *r->open);
+    kwr_free(e->env, r->leaves, r->leaf_capacity * sizeof *r->leaves);
     kwr_mutex_done(&r->lock);
     kwr_page_arena_host_free(&e->arena, r, sizeof *r);
     e->restore = NULL;
 }
 
-static kwr_image_rules rules_for(const kwr_engine *e, uint32_t key_group) {
+static kwr_image_rules rules_for(const kwr_engine *e, uint32_t state, uint32_t key_group) {
     return (kwr_image_rules){
         .seed = e->seed,
         .hash_mask = e->hash_mask,
         .max_parallelism = e->max_parallelism,
         .key_group = key_group,
-        .any_key_group = e->engine_key_groups,
+        .any_key_group = e->engine_key_groups || e->facts[state].per_group,
+        .collection = e->facts[state].collection,
         .key_bytes_max = e->key_bytes_max,
         .namespace_bytes_max = e->namespace_bytes_max,
         .value_bytes_max = e->value_bytes_max,
@@ -63,13 +67,6 @@ static kwr_image_rules rules_for(const kwr_engine *e, uint32_t key_group) {
 }
 
 /* ---- under the lock ---- */
-
-static void count(kwr_engine *e, kwr_node *top, uint64_t entries, uint64_t bytes) {
-    top->entries += entries;
-    top->entry_bytes += bytes;
-    e->entries += entries;
-    e->entry_bytes += bytes;
-}
 
 /* Brings the path to the word of exactly this prefix: empty regions are halved on the way. */
 static kwr_status narrow(kwr_engine *e, const kwr_page_image *image, unsigned depth,
@@ -96,7 +93,7 @@ static kwr_status place_page(kwr_engine *e, const kwr_page_image *image, kwr_pag
     const kwr_step *step = kwr_path_last(path);
     const kwr_word w = kwr_path_word(path);
     const unsigned depth = kwr_word_depth(w);
-    const bool chained = page->flags != 0;
+    const bool chained = (page->flags & KWR_PAGE_CHAINED) != 0;
     if (kwr_word_kind_of(w) == KWR_WORD_EMPTY && !chained) {
         kwr_directory_set(e, step, kwr_page_word(page, step->bits == 0 ? 0 : depth));
         return KWR_OK;
@@ -118,19 +115,20 @@ static kwr_status place_page(kwr_engine *e, const kwr_page_image *image, kwr_pag
 }
 
 static kwr_status take_page(kwr_engine *e, const kwr_page_image *image, kwr_page *page,
-                            uint64_t entry_bytes, kwr_error *err) {
+                            const kwr_page_sums *sums, kwr_error *err) {
     kwr_restore *r = e->restore;
-    if ((page->blobs > 0 || page->flags != 0) &&
-        !kwr_grow_array(e->env, (void **)&r->open, &r->open_capacity, r->open_count + 1,
-                        sizeof *r->open))
+    const bool open = page->blobs > 0 || sums->trees > 0 || (page->flags & KWR_PAGE_CHAINED) != 0;
+    if (open && !kwr_grow_array(e->env, (void **)&r->open, &r->open_capacity, r->open_count + 1,
+                                sizeof *r->open))
         return KWR_ERR_NOMEM;
     kwr_path path;
     KWR_TRY(place_page(e, image, page, &path, err));
     /* Ids are unique in one backend; after a rescale images come from several. */
     page->id = e->page_ids++;
-    count(e, path.top, (uint64_t)page->live - page->blobs, entry_bytes);
-    if (page->blobs > 0 || page->flags != 0)
-        r->open[r->open_count++] = (restored_page){ page, image->state, image->key_group };
+    page->flags &= KWR_PAGE_CHAINED;
+    kwr_store_count(e, image->state, page->live - page->blobs, (int64_t)sums->entry_bytes,
+                    (int64_t)sums->elements);
+    if (open) r->open[r->open_count++] = (restored_page){ page, image->state, image->key_group };
     return KWR_OK;
 }
 
@@ -159,9 +157,9 @@ static kwr_block *locked_alloc(kwr_engine *e, size_t size, unsigned kind) {
 }
 
 static kwr_status check_page(const kwr_engine *e, const kwr_page_image *image, kwr_page *page,
-                             uint64_t *entry_bytes, kwr_error *err) {
-    const kwr_image_rules rules = rules_for(e, image->key_group);
-    KWR_TRY(kwr_page_check(page, image->size, &rules, entry_bytes, err));
+                             kwr_page_sums *sums, kwr_error *err) {
+    const kwr_image_rules rules = rules_for(e, image->state, image->key_group);
+    KWR_TRY(kwr_page_check(page, image->size, &rules, sums, err));
     if (page->id != image->page_id || page->prefix != image->prefix ||
         page->depth != image->depth || (uint32_t)page->live - page->blobs != image->entries)
         return KWR_FAIL(err, KWR_ERR_CORRUPT, 0, "its header and its index entry differ");
@@ -176,36 +174,90 @@ static kwr_status install_page(kwr_engine *e, const kwr_page_image *image, kwr_e
     const kwr_block head = *block;
     kwr_page *page = (kwr_page *)block;
     memcpy(page, image->bytes, image->size);
-    uint64_t entry_bytes = 0;
-    kwr_status status = check_page(e, image, page, &entry_bytes, err);
+    kwr_page_sums sums;
+    kwr_status status = check_page(e, image, page, &sums, err);
     *block = head;
     kwr_mutex_lock(&e->restore->lock);
-    if (status == KWR_OK) status = take_page(e, image, page, entry_bytes, err);
+    if (status == KWR_OK) status = take_page(e, image, page, &sums, err);
     if (status != KWR_OK) kwr_page_arena_free(&e->arena, block);
     kwr_store_settle(e);
     kwr_mutex_unlock(&e->restore->lock);
     return status;
 }
 
-static kwr_status install_blob(kwr_engine *e, const kwr_page_image *image, kwr_error *err) {
-    const kwr_image_rules rules = rules_for(e, image->key_group);
-    if (image->size <= KWR_INLINE_MAX || image->entries != 1 || image->prefix != 0 ||
-        image->depth != 0)
+/* A record too large for its page, alone in `bytes`. */
+static kwr_status check_blob(const kwr_page_image *image, const uint8_t *bytes, size_t size,
+                             const kwr_image_rules *rules, kwr_error *err) {
+    if (size <= KWR_INLINE_MAX || image->entries != 1 || image->prefix != 0 || image->depth != 0)
         return KWR_FAIL(err, KWR_ERR_CORRUPT, 0, "this cannot be a blob");
     kwr_record r;
-    KWR_TRY(kwr_record_check(image->bytes, image->size, &rules, &r, err));
-    if (r.value + r.value_size != (const uint8_t *)image->bytes + image->size)
+    KWR_TRY(kwr_record_check(bytes, size, rules, &r, err));
+    if (r.value + r.value_size != bytes + size)
         return KWR_FAIL(err, KWR_ERR_CORRUPT, 0, "bytes follow the record of a blob");
-    kwr_blob *blob = (kwr_blob *)locked_alloc(e, sizeof(kwr_blob) + image->size, KWR_BLOCK_BLOB);
+    kwr_collection_sum sum;
+    return rules->collection ? kwr_collection_check(r.value, r.value_size, rules, &sum, err)
+                             : KWR_OK;
+}
+
+static kwr_status install_blob(kwr_engine *e, const kwr_page_image *image, const uint8_t *bytes,
+                               size_t size, kwr_error *err) {
+    const kwr_image_rules rules = rules_for(e, image->state, image->key_group);
+    KWR_TRY(check_blob(image, bytes, size, &rules, err));
+    kwr_blob *blob = (kwr_blob *)locked_alloc(e, sizeof(kwr_blob) + size, KWR_BLOCK_BLOB);
     if (blob == NULL) return KWR_FAIL(err, KWR_ERR_NOMEM, 0, "no memory for the blob");
     memset((uint8_t *)blob + sizeof(kwr_block), 0, sizeof *blob - sizeof(kwr_block));
-    blob->size = image->size;
-    memcpy(blob->record, image->bytes, image->size);
+    blob->size = size;
+    memcpy(blob->record, bytes, size);
     kwr_mutex_lock(&e->restore->lock);
     const kwr_status status = take_blob(e, image, blob);
     if (status != KWR_OK) kwr_page_arena_free(&e->arena, &blob->block);
     kwr_mutex_unlock(&e->restore->lock);
     return status;
+}
+
+static kwr_status take_leaf(kwr_engine *e, const kwr_restored_leaf *leaf) {
+    kwr_restore *r = e->restore;
+    if (!kwr_grow_array(e->env, (void **)&r->leaves, &r->leaf_capacity, r->leaf_count + 1,
+                        sizeof *r->leaves))
+        return KWR_ERR_NOMEM;
+    leaf->page->id = e->page_ids++;
+    r->leaves[r->leaf_count++] = *leaf;
+    return KWR_OK;
+}
+
+static kwr_status install_leaf(kwr_engine *e, const kwr_page_image *image, kwr_error *err) {
+    const kwr_image_rules rules = rules_for(e, image->state, image->key_group);
+    kwr_leaf_image checked;
+    kwr_restored_leaf leaf = { .state = image->state, .key_group = image->key_group };
+    KWR_TRY(kwr_leaf_image_check(image->bytes, image->size, &rules, &checked, err));
+    if (checked.id != image->page_id || image->entries != 0 || image->prefix != 0 ||
+        image->depth != 0)
+        return KWR_FAIL(err, KWR_ERR_CORRUPT, 0, "its header and its index entry differ");
+    KWR_TRY(kwr_leaf_owner_check(&checked, &rules, &leaf.hash, err));
+    const uint64_t size = sizeof(kwr_tree_page) + (uint64_t)checked.count * KWR_TREE_SLOT +
+                          checked.element_bytes + checked.key.size + checked.name.size;
+    if (size > UINT32_MAX) return KWR_FAIL(err, KWR_ERR_CORRUPT, 0, "no leaf is as large");
+    kwr_block *block = locked_alloc(e, (size_t)size, KWR_BLOCK_TREE);
+    if (block == NULL) return KWR_FAIL(err, KWR_ERR_NOMEM, 0, "no memory for the leaf");
+    kwr_leaf_fill((kwr_tree_page *)block, &checked, &leaf);
+    leaf.entry_bytes = checked.entry_bytes;
+    kwr_mutex_lock(&e->restore->lock);
+    const kwr_status status = take_leaf(e, &leaf);
+    if (status != KWR_OK) kwr_page_arena_free(&e->arena, block);
+    kwr_mutex_unlock(&e->restore->lock);
+    return status;
+}
+
+static kwr_status install_tree(kwr_engine *e, const kwr_page_image *image, kwr_error *err) {
+    if (!e->facts[image->state].collection)
+        return KWR_FAIL(err, KWR_ERR_CORRUPT, 0, "its state has no collections");
+    kwr_tree_image header;
+    KWR_TRY(kwr_tree_image_check(image->bytes, image->size, &header, err));
+    if (header.form == KWR_TREE_IMAGE_LEAF) return install_leaf(e, image, err);
+    if (header.id != image->page_id)
+        return KWR_FAIL(err, KWR_ERR_CORRUPT, 0, "its header and its index entry differ");
+    return install_blob(e, image, (const uint8_t *)image->bytes + sizeof header,
+                        image->size - sizeof header, err);
 }
 
 kwr_status kwr_store_install(kwr_engine *e, const kwr_page_image *image, kwr_error *err) {
@@ -218,8 +270,12 @@ kwr_status kwr_store_install(kwr_engine *e, const kwr_page_image *image, kwr_err
         status = KWR_FAIL(err, KWR_ERR_CORRUPT, 0, "its key group is not owned here");
     else if (image->kind == KWR_PAGE_HASH)
         status = install_page(e, image, err);
+    else if (image->kind == KWR_PAGE_TREE)
+        status = install_tree(e, image, err);
     else if (image->kind == KWR_PAGE_BLOB)
-        status = install_blob(e, image, err);
+        status = e->facts[image->state].collection
+                     ? KWR_FAIL(err, KWR_ERR_CORRUPT, 0, "its state has no plain blobs")
+                     : install_blob(e, image, image->bytes, image->size, err);
     else
         status = KWR_FAIL(err, KWR_ERR_FORMAT, 0, "this version cannot read its kind (%u)",
                           (unsigned)image->kind);
@@ -257,7 +313,7 @@ static kwr_status resolve(kwr_engine *e, const blob_table *table, const restored
                           kwr_error *err) {
     kwr_restore *r = e->restore;
     const kwr_slots *lines = kwr_page_slots(p->page);
-    uint64_t bytes = 0;
+    uint64_t bytes = 0, elements = 0;
     for (uint32_t group = 0; group < p->page->groups; group++) {
         for (uint32_t slot = 0; slot < KWR_SLOTS; slot++) {
             const uint16_t offset = lines[group].offsets[slot];
@@ -272,12 +328,15 @@ static kwr_status resolve(kwr_engine *e, const blob_table *table, const restored
             b->used = true;
             kwr_put_le64(ref, (uint64_t)(uintptr_t)b->blob);
             const kwr_record record = kwr_record_at(b->blob->record);
-            bytes += (uint64_t)record.key_size + record.name_size + record.value_size;
+            kwr_collection_sum sum = { .bytes = record.value_size };
+            if (e->facts[p->state].collection) sum = kwr_collection_sum_of(record.value);
+            bytes += (uint64_t)record.key_size + record.name_size + sum.bytes;
+            elements += sum.count;
         }
     }
-    const kwr_image_rules rules = rules_for(e, p->key_group);
+    const kwr_image_rules rules = rules_for(e, p->state, p->key_group);
     KWR_TRY(kwr_page_check_entries(p->page, &rules, err));
-    count(e, e->states[p->state], p->page->blobs, bytes);
+    kwr_store_count(e, p->state, p->page->blobs, (int64_t)bytes, (int64_t)elements);
     return KWR_OK;
 }
 
@@ -332,6 +391,22 @@ static kwr_status check_chained(kwr_engine *e, const restored_page *p, kwr_error
     return KWR_OK;
 }
 
+/* Every large collection has got its leaves. */
+static kwr_status check_trees(const kwr_engine *e, const restored_page *p, kwr_error *err) {
+    if (!e->facts[p->state].collection) return KWR_OK;
+    const kwr_slots *lines = kwr_page_slots(p->page);
+    for (uint32_t i = 0; i < (uint32_t)p->page->groups * KWR_SLOTS; i++) {
+        const uint16_t offset = lines[i / KWR_SLOTS].offsets[i % KWR_SLOTS];
+        if (offset == 0) continue;
+        const kwr_record r = kwr_record_at(kwr_page_record(p->page, offset));
+        if (kwr_collection_is_tree(r.value) && kwr_tree_head_at(r.value).root == 0)
+            return KWR_FAIL(err, KWR_ERR_CORRUPT, 0,
+                            "state %u, key group %u: the leaves of a collection are missing",
+                            p->state, p->key_group);
+    }
+    return KWR_OK;
+}
+
 kwr_status kwr_store_restore_end(kwr_engine *e, kwr_error *err) {
     kwr_restore *r = e->restore;
     if (r == NULL) return KWR_FAIL(err, KWR_ERR_MISUSE, 0, "page store: no restore has begun");
@@ -342,6 +417,9 @@ kwr_status kwr_store_restore_end(kwr_engine *e, kwr_error *err) {
     if (table.places == NULL) return KWR_FAIL(err, KWR_ERR_NOMEM, 0, "no memory to end a restore");
     kwr_status status = resolve_all(e, &table, err);
     kwr_free(e->env, table.places, size * sizeof(uint32_t));
+    if (status == KWR_OK) status = kwr_leaves_link(e, r->leaves, r->leaf_count, err);
+    for (size_t i = 0; i < r->open_count && status == KWR_OK; i++)
+        status = check_trees(e, &r->open[i], err);
     for (size_t i = 0; i < r->open_count && status == KWR_OK; i++)
         if (r->open[i].page->flags != 0) status = check_chained(e, &r->open[i], err);
     if (status != KWR_OK) return status;

@@ -75,7 +75,8 @@ typedef struct kwr_node {
     uint32_t deep;        /* hash nodes: words of the node's own depth */
     uint64_t entries;     /* top node of a state: its live entries ... */
     uint64_t entry_bytes; /* ... and the bytes of their keys, namespaces and values */
-    uint64_t spare[2];
+    uint64_t elements;    /* ... and of collections their elements */
+    uint64_t kind;        /* ... and the state's kwr_state_kind */
     kwr_word words[];
 } kwr_node;
 _Static_assert(sizeof(kwr_node) == 64, "node header");
@@ -106,7 +107,16 @@ typedef struct kwr_scan {
     _Alignas(64) uint8_t page[KWR_PAGE_BYTES_MAX]; /* a copy while one is tidied up in place */
 } kwr_scan;
 
-typedef struct kwr_restore kwr_restore; /* restore.c */
+typedef struct kwr_restore kwr_restore;           /* restore.c */
+typedef struct kwr_tree_scratch kwr_tree_scratch; /* tree.h */
+
+/* What the engine knows of a state. */
+typedef struct kwr_state_facts {
+    uint64_t stamp; /* rises when elements of its collections come, go or move */
+    uint8_t kind;   /* kwr_state_kind */
+    bool collection;
+    bool per_group;
+} kwr_state_facts;
 
 struct kwr_engine {
     /* what every access needs */
@@ -114,6 +124,7 @@ struct kwr_engine {
     uint64_t epoch;
     uint64_t stamp; /* rises with every change of a directory word and every freeze */
     uint64_t hash_mask;
+    kwr_state_facts *facts; /* of each state */
     uint32_t state_count;
     uint32_t group_first;
     uint32_t group_count;
@@ -133,12 +144,14 @@ struct kwr_engine {
     uint64_t page_ids; /* the next */
     kwr_page_arena arena;
     kwr_scan *scan;
+    kwr_tree_scratch *tree; /* NULL: no state has collections */
 
     /* frozen views, newest first; released ones stay until what hangs on them is moved */
     kwr_engine_view *newest;  /* of all */
     kwr_engine_view *sharing; /* the newest that is not released, NULL: nothing is shared */
     uint32_t released_views;  /* in the list */
     kwr_block *doomed;        /* freed when the running call ends: arguments may lie in it */
+    kwr_block *shedding;      /* tree pages no view can see, but maybe what is below them */
     uint64_t frozen_bytes;
 
     uint64_t entries, entry_bytes, copies, splits;
@@ -207,6 +220,8 @@ kwr_status kwr_directory_deepen(kwr_engine *e, kwr_path *path, uint64_t hash);
 /* After a removal: merges with buddies, folds nodes. Never fails: then it just stays. */
 void kwr_directory_merge(kwr_engine *e, kwr_path *path);
 kwr_status kwr_directory_grow_states(kwr_engine *e, uint32_t count);
+/* The top node of a state of the present, made when there is none. */
+kwr_node *kwr_directory_top(kwr_engine *e, uint32_t state);
 kwr_node *kwr_node_new(kwr_engine *e, uint32_t width);
 
 static inline kwr_word kwr_array_word(kwr_word root, uint32_t levels, uint32_t index) {
@@ -237,6 +252,9 @@ uint64_t kwr_store_hash(const kwr_engine *e, kwr_slice key, kwr_slice name);
 kwr_status kwr_store_upsert(kwr_engine *e, const kwr_address *at, uint64_t hash, size_t value_size,
                             bool keep, uint8_t **out, size_t *old_size);
 kwr_status kwr_store_remove(kwr_engine *e, const kwr_address *at, uint64_t hash);
+/* Both count what they change, but for states of collections: there the caller does. */
+void kwr_store_count(kwr_engine *e, uint32_t state, int64_t entries, int64_t bytes,
+                     int64_t elements);
 
 /* ---- whole pages (rebuild.c) ---- */
 
@@ -264,13 +282,21 @@ typedef struct kwr_image_rules {
     uint64_t hash_mask;
     uint32_t max_parallelism;
     uint32_t key_group;
-    bool any_key_group; /* the host chooses them */
+    bool any_key_group; /* the host chooses them, or the key says nothing about them */
+    bool collection;    /* values of records are collections */
     size_t key_bytes_max, namespace_bytes_max, value_bytes_max;
 } kwr_image_rules;
 
-/* `page` is a private copy of the image's bytes, aligned; entry bytes are added to *entry_bytes. */
+/* What the records in a page add up to; those in blobs apart. */
+typedef struct kwr_page_sums {
+    uint64_t entry_bytes;
+    uint64_t elements; /* of collections */
+    uint32_t trees;    /* collections whose elements are elsewhere */
+} kwr_page_sums;
+
+/* `page` is a private copy of the image's bytes, aligned. */
 kwr_status kwr_page_check(const kwr_page *page, size_t size, const kwr_image_rules *rules,
-                          uint64_t *entry_bytes, kwr_error *err);
+                          kwr_page_sums *sums, kwr_error *err);
 /* Keys, hashes, tags and counters of a page whose structure is right and whose blobs are there. */
 kwr_status kwr_page_check_entries(const kwr_page *page, const kwr_image_rules *rules,
                                   kwr_error *err);

@@ -286,9 +286,12 @@ static kwr_status try_change(kwr_engine *e, change *c, bool keep, kwr_path *path
     return KWR_OK;
 }
 
-static void count(kwr_engine *e, kwr_node *top, int64_t entries, int64_t bytes) {
+void kwr_store_count(kwr_engine *e, uint32_t state, int64_t entries, int64_t bytes,
+                     int64_t elements) {
+    kwr_node *top = e->states[state];
     top->entries += (uint64_t)entries;
     top->entry_bytes += (uint64_t)bytes;
+    top->elements += (uint64_t)elements;
     e->entries += (uint64_t)entries;
     e->entry_bytes += (uint64_t)bytes;
 }
@@ -296,7 +299,7 @@ static void count(kwr_engine *e, kwr_node *top, int64_t entries, int64_t bytes) 
 kwr_status kwr_store_upsert(kwr_engine *e, const kwr_address *at, uint64_t hash, size_t value_size,
                             bool keep, uint8_t **out, size_t *old_size) {
     if (at->key.size > e->key_bytes_max || at->name.size > e->namespace_bytes_max ||
-        value_size > e->value_bytes_max)
+        (value_size > e->value_bytes_max && !e->facts[at->state].collection))
         return KWR_ERR_RANGE;
     if (KWR_UNLIKELY(!e->hash_checked)) {
         if (kwr_store_hash(e, at->key, at->name) != hash) return KWR_ERR_MISUSE;
@@ -314,11 +317,11 @@ kwr_status kwr_store_upsert(kwr_engine *e, const kwr_address *at, uint64_t hash,
     } while (status == KWR_NOT_FOUND);
     if (status != KWR_OK) unused = c.blob;
     if (unused != NULL) kwr_page_arena_free(&e->arena, &unused->block);
-    if (status != KWR_OK) return status;
+    if (status != KWR_OK || e->facts[at->state].collection) return status;
     if (*old_size == KWR_ABSENT)
-        count(e, path.top, 1, (int64_t)(at->key.size + at->name.size + value_size));
+        kwr_store_count(e, at->state, 1, (int64_t)(at->key.size + at->name.size + value_size), 0);
     else if (*old_size != value_size)
-        count(e, path.top, 0, (int64_t)value_size - (int64_t)*old_size);
+        kwr_store_count(e, at->state, 0, (int64_t)value_size - (int64_t)*old_size, 0);
     return KWR_OK;
 }
 
@@ -383,7 +386,9 @@ kwr_status kwr_store_remove(kwr_engine *e, const kwr_address *at, uint64_t hash)
     kwr_page *page;
     KWR_TRY(kwr_page_own(e, &path, &page));
     if (!kwr_page_find(page, page->groups, at, hash, &hit)) return KWR_NOT_FOUND;
-    count(e, path.top, -1, -(int64_t)(at->key.size + at->name.size + hit.value_size));
+    if (!e->facts[at->state].collection)
+        kwr_store_count(e, at->state, -1, -(int64_t)(at->key.size + at->name.size + hit.value_size),
+                        0);
     kwr_page_drop(page, hash, &hit);
     if (hit.blob != NULL) kwr_store_retire(e, &hit.blob->block);
     after_removal(e, &path, page, chained);

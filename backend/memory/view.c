@@ -3,7 +3,7 @@
  * Reading a frozen view, on any thread: entries, counts, page images. Everything reached from a
  * view's root is immutable, but for the block headers' birth and next, which are never read here.
  */
-#include "backend/memory/store.h"
+#include "backend/memory/tree.h"
 
 static const kwr_node *state_top(const kwr_engine_view *view, uint32_t state) {
     if (state >= view->state_count) return NULL;
@@ -24,12 +24,19 @@ void kwr_store_view_count(kwr_engine_view *view, uint32_t state, kwr_state_count
     if (top == NULL) return;
     out->entries = top->entries;
     out->entry_bytes = top->entry_bytes;
+    out->elements = top->elements;
 }
 
 /* ---- entries ---- */
 
+static bool holds_collections(const kwr_engine_view *view, uint32_t state) {
+    const kwr_node *top = state_top(view, state);
+    return top != NULL && kwr_state_is_collection((kwr_state_kind)top->kind);
+}
+
 typedef struct walk {
     kwr_entry entry;
+    bool collection;
     kwr_entry_fn fn;
     void *fn_ctx;
 } walk;
@@ -46,7 +53,9 @@ static kwr_status walk_page(void *ctx, const kwr_page *page, bool chained, uint3
             w->entry.key = (kwr_slice){ r.key, r.key_size };
             w->entry.name = (kwr_slice){ r.name, r.name_size };
             w->entry.value = (kwr_slice){ r.value, r.value_size };
-            const kwr_status status = w->fn(w->fn_ctx, &w->entry);
+            const kwr_status status =
+                w->collection ? kwr_collection_walk(r.value, &w->entry, w->fn, w->fn_ctx)
+                              : w->fn(w->fn_ctx, &w->entry);
             if (status != KWR_OK) return status;
         }
     }
@@ -55,7 +64,12 @@ static kwr_status walk_page(void *ctx, const kwr_page *page, bool chained, uint3
 
 kwr_status kwr_store_view_walk(kwr_engine_view *view, uint32_t state, uint32_t key_group,
                                kwr_entry_fn fn, void *fn_ctx) {
-    walk w = { .entry = { .state = state, .key_group = key_group }, .fn = fn, .fn_ctx = fn_ctx };
+    walk w = {
+        .entry = { .state = state, .key_group = key_group },
+        .collection = holds_collections(view, state),
+        .fn = fn,
+        .fn_ctx = fn_ctx,
+    };
     return kwr_directory_pages(group_word(view, state, key_group), walk_page, &w);
 }
 
@@ -64,8 +78,29 @@ kwr_status kwr_store_view_walk(kwr_engine_view *view, uint32_t state, uint32_t k
 typedef struct writing {
     kwr_page_image image;
     kwr_page_sink *sink;
-    kwr_page *copy; /* KWR_PAGE_BYTES_MAX */
+    kwr_page *copy;  /* KWR_PAGE_BYTES_MAX */
+    kwr_buffer room; /* for images of leaves */
+    bool collection;
 } writing;
+
+/* The root of a tree is this process's own. */
+static void forget_root(uint8_t *value) {
+    kwr_tree_head head = kwr_tree_head_at(value);
+    if (head.form != KWR_COLLECTION_TREE) return;
+    head.height = 0;
+    head.root = 0;
+    memcpy(value, &head, sizeof head);
+}
+
+static void forget_roots(kwr_page *copy) {
+    const kwr_slots *lines = kwr_page_slots(copy);
+    for (uint32_t i = 0; i < (uint32_t)copy->groups * KWR_SLOTS; i++) {
+        const uint16_t offset = lines[i / KWR_SLOTS].offsets[i % KWR_SLOTS];
+        if (offset == 0 || (offset & KWR_SLOT_BLOB) != 0) continue;
+        const kwr_record r = kwr_record_at((const uint8_t *)copy + offset);
+        if (kwr_collection_is_tree(r.value)) forget_root(r.value);
+    }
+}
 
 /* Pointers to blobs become their ids. */
 static void name_blobs(kwr_page *copy, const kwr_page *page) {
@@ -78,6 +113,43 @@ static void name_blobs(kwr_page *copy, const kwr_page *page) {
                          kwr_page_blob(page, offset)->id);
         }
     }
+}
+
+/* The record of a collection that is too large for its page. */
+static kwr_status write_large_record(writing *w, const kwr_blob *blob) {
+    const size_t size = sizeof(kwr_tree_image) + (size_t)blob->size;
+    w->room.size = 0;
+    uint8_t *bytes = size > UINT32_MAX ? NULL : kwr_buffer_extend(&w->room, size);
+    if (bytes == NULL) return KWR_ERR_NOMEM;
+    const kwr_tree_image header = {
+        .kind = KWR_PAGE_TREE,
+        .id = blob->id,
+        .size = (uint32_t)size,
+        .form = KWR_TREE_IMAGE_RECORD,
+    };
+    memcpy(bytes, &header, sizeof header);
+    memcpy(bytes + sizeof header, blob->record, blob->size);
+    const kwr_record r = kwr_record_at(bytes + sizeof header);
+    if (kwr_collection_is_tree(r.value)) forget_root(r.value);
+    kwr_page_image image = w->image;
+    image.kind = KWR_PAGE_TREE;
+    image.page_id = blob->id;
+    image.entries = 1;
+    image.bytes = bytes;
+    image.size = size;
+    return w->sink->image(w->sink->ctx, &image);
+}
+
+static kwr_status write_trees(writing *w, const kwr_page *page) {
+    const kwr_slots *lines = kwr_page_slots(page);
+    for (uint32_t i = 0; i < (uint32_t)page->groups * KWR_SLOTS; i++) {
+        const uint16_t offset = lines[i / KWR_SLOTS].offsets[i % KWR_SLOTS];
+        if (offset == 0) continue;
+        const kwr_record r = kwr_record_at(kwr_page_record(page, offset));
+        const kwr_status status = kwr_tree_images(&r, &w->image, &w->room, w->sink);
+        if (status != KWR_OK) return status;
+    }
+    return KWR_OK;
 }
 
 static kwr_status write_blobs(writing *w, const kwr_page *page) {
@@ -93,7 +165,8 @@ static kwr_status write_blobs(writing *w, const kwr_page *page) {
             image.entries = 1;
             image.bytes = blob->record;
             image.size = blob->size;
-            const kwr_status status = w->sink->image(w->sink->ctx, &image);
+            const kwr_status status =
+                w->collection ? write_large_record(w, blob) : w->sink->image(w->sink->ctx, &image);
             if (status != KWR_OK) return status;
         }
     }
@@ -113,12 +186,14 @@ static kwr_status write_page(void *ctx, const kwr_page *page, bool chained, uint
         .blobs = page->blobs,
         .groups = page->groups,
         .depth = page->depth,
-        .flags = chained ? KWR_PAGE_CHAINED : 0,
+        .flags = (uint8_t)((chained ? KWR_PAGE_CHAINED : 0) |
+                           (w->collection ? KWR_PAGE_COLLECTIONS : 0)),
         .ordinal = ordinal,
     };
     memcpy((uint8_t *)w->copy + KWR_PAGE_HEADER, (const uint8_t *)page + KWR_PAGE_HEADER,
            page->used - (size_t)KWR_PAGE_HEADER);
     if (page->blobs > 0) name_blobs(w->copy, page);
+    if (w->collection) forget_roots(w->copy);
     kwr_page_image image = w->image;
     image.kind = KWR_PAGE_HASH;
     image.page_id = page->id;
@@ -127,21 +202,25 @@ static kwr_status write_page(void *ctx, const kwr_page *page, bool chained, uint
     image.entries = (uint32_t)page->live - page->blobs;
     image.bytes = w->copy;
     image.size = page->used;
-    const kwr_status status = w->sink->image(w->sink->ctx, &image);
-    if (status != KWR_OK || page->blobs == 0) return status;
-    return write_blobs(w, page);
+    KWR_TRY(w->sink->image(w->sink->ctx, &image));
+    if (page->blobs > 0) KWR_TRY(write_blobs(w, page));
+    return w->collection ? write_trees(w, page) : KWR_OK;
 }
 
 kwr_status kwr_store_view_images(kwr_engine_view *view, uint32_t key_group, kwr_page_sink *sink) {
     const kwr_env *env = view->engine->env;
-    writing w = { .sink = sink, .copy = kwr_alloc_aligned(env, KWR_PAGE_BYTES_MAX, 64) };
+    writing w = { .sink = sink,
+                  .copy = kwr_alloc_aligned(env, KWR_PAGE_BYTES_MAX, 64),
+                  .room = { .env = env } };
     if (w.copy == NULL) return KWR_ERR_NOMEM;
     kwr_status status = KWR_OK;
     for (uint32_t state = 0; state < view->state_count && status == KWR_OK; state++) {
         w.image.state = state;
         w.image.key_group = key_group;
+        w.collection = holds_collections(view, state);
         status = kwr_directory_pages(group_word(view, state, key_group), write_page, &w);
     }
+    kwr_buffer_free(&w.room);
     kwr_free(env, w.copy, KWR_PAGE_BYTES_MAX);
     return status;
 }

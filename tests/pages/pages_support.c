@@ -41,13 +41,14 @@ store *store_open(const store_options *options) {
     cr_assert(s->ops != NULL);
     KWR_MUST_ERR(s->ops->open(&s->config, &s->engine, &err), err);
     s->states = options->states == 0 ? 1 : options->states;
+    s->kind = options->kind == 0 ? KWR_STATE_VALUE : options->kind;
     store_add_states(s, s->engine);
     return s;
 }
 
 void store_add_states(const store *s, kwr_engine *engine) {
     for (uint32_t id = 0; id < s->states; id++) {
-        const kwr_state_info info = { .id = id, .kind = KWR_STATE_VALUE, .name = "state" };
+        const kwr_state_info info = { .id = id, .kind = s->kind, .name = "state" };
         KWR_MUST(s->ops->add_state(engine, &info));
     }
 }
@@ -219,7 +220,7 @@ void model_expect_view(model *m, const store *s, kwr_engine_view *view) {
         for (uint32_t g = 0; g < s->config.key_groups.count; g++)
             KWR_MUST(
                 s->ops->view_walk(view, state, s->config.key_groups.first + g, expect_entry, &x));
-        kwr_state_count count = { 1, 1 };
+        kwr_state_count count = { 1, 1, 1 };
         s->ops->view_count(view, state, &count);
         cr_assert(count.entries == x.entries);
         cr_assert(count.entry_bytes == x.bytes);

@@ -31,6 +31,7 @@ typedef struct store_options {
     uint32_t max_parallelism;       /* 0: 8 */
     kwr_key_group_range key_groups; /* count 0: all */
     uint32_t states;                /* 0: 1 */
+    kwr_state_kind kind;            /* of all of them; 0: values */
     uint64_t hash_mask_off;         /* bits taken from the hash */
     uint64_t memory_bytes_max;
     uint32_t views_max;
@@ -45,6 +46,7 @@ typedef struct store {
     kwr_limits limits;
     kwr_engine_config config;
     uint32_t states;
+    kwr_state_kind kind;
 } store;
 
 enum { TEST_SEED = 77 };

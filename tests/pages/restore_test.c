@@ -98,6 +98,8 @@ KWR_TEST(restore, refuses_a_page_with_any_byte_changed_but_in_values, .timeout =
     other.entries = 5;
     cr_assert(try_image(s, &other) == KWR_ERR_CORRUPT);
     other.kind = KWR_PAGE_TREE;
+    cr_assert(try_image(s, &other) == KWR_ERR_CORRUPT);
+    other.kind = KWR_PAGE_DELTA;
     cr_assert(try_image(s, &other) == KWR_ERR_FORMAT);
     images_free(&im);
     store_close(s);
