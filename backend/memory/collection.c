@@ -425,19 +425,36 @@ static kwr_slice sequence(uint64_t number, uint8_t bytes[KWR_SEQUENCE_BYTES]) {
     return (kwr_slice){ bytes, KWR_SEQUENCE_BYTES };
 }
 
+/* The bytes of elements that are appended, as encoded; KWR_ERR_RANGE: one is too large. */
+static kwr_status list_bytes(const kwr_engine *e, const kwr_slice *values, size_t count,
+                             uint64_t *stored, uint64_t *bytes) {
+    *stored = *bytes = 0;
+    for (size_t i = 0; i < count; i++) {
+        KWR_TRY(check_sizes(e, KWR_SEQUENCE_BYTES, values[i].size));
+        *stored += kwr_element_size(KWR_SEQUENCE_BYTES, values[i].size);
+        *bytes += KWR_SEQUENCE_BYTES + values[i].size;
+    }
+    return KWR_OK;
+}
+
+static void pack_list(uint8_t *to, uint64_t first, const kwr_slice *values, size_t count) {
+    uint8_t number[KWR_SEQUENCE_BYTES];
+    for (size_t i = 0; i < count; i++) {
+        to = kwr_element_write(to, sequence(first + i, number), values[i].size);
+        if (values[i].size > 0) memcpy(to, values[i].data, values[i].size);
+        to += values[i].size;
+    }
+}
+
 /* All new elements in one change of the record. */
 static kwr_status append_inline(access *a, uint64_t first, const kwr_slice *values, size_t count,
                                 size_t put, uint64_t bytes) {
     const uint32_t before = a->found ? kwr_inline_count(a->hit.value) : 0;
     const size_t skip = a->found ? a->hit.value_size : KWR_INLINE_HEAD;
     const bool fresh = !a->found;
-    uint8_t *to, number[KWR_SEQUENCE_BYTES];
+    uint8_t *to;
     KWR_TRY(inline_splice(a, skip, 0, put, before + (uint32_t)count, &to));
-    for (size_t i = 0; i < count; i++) {
-        to = kwr_element_write(to, sequence(first + i, number), values[i].size);
-        if (values[i].size > 0) memcpy(to, values[i].data, values[i].size);
-        to += values[i].size;
-    }
+    pack_list(to, first, values, count);
     if (fresh) count_first(a);
     kwr_store_count(a->e, a->at->state, 0, (int64_t)bytes, (int64_t)count);
     return KWR_OK;
@@ -496,13 +513,9 @@ static kwr_status append_first(access *a, const kwr_slice *values, size_t count)
 }
 
 static kwr_status append_all(access *a, const kwr_slice *values, size_t count) {
-    uint64_t first, bytes = 0, put = 0;
+    uint64_t first, bytes, put;
     if (!next_sequence(a, &first) || UINT64_MAX - first < count - 1) return KWR_ERR_RANGE;
-    for (size_t i = 0; i < count; i++) {
-        KWR_TRY(check_sizes(a->e, KWR_SEQUENCE_BYTES, values[i].size));
-        put += kwr_element_size(KWR_SEQUENCE_BYTES, values[i].size);
-        bytes += KWR_SEQUENCE_BYTES + values[i].size;
-    }
+    KWR_TRY(list_bytes(a->e, values, count, &put, &bytes));
     if (!is_tree(a)) {
         const uint64_t all = count + (a->found ? kwr_inline_count(a->hit.value) : 0);
         if (put <= KWR_COLLECTION_BYTES_MAX && all <= KWR_COLLECTION_COUNT_MAX &&
@@ -520,6 +533,73 @@ kwr_status kwr_store_sub_append(kwr_engine *e, const kwr_address *at, const kwr_
     if (count == 0) return KWR_OK;
     access a = begin(e, at, true);
     const kwr_status status = append_all(&a, values, count);
+    kwr_store_settle(e);
+    return status;
+}
+
+/* A tree of its own, of no record yet: its head is in `bytes`. */
+static kwr_status make_list(access *a, const kwr_slice *values, size_t count,
+                            uint8_t bytes[sizeof(kwr_tree_head)]) {
+    uint8_t number[KWR_SEQUENCE_BYTES];
+    const kwr_tree_ref ref = { sequence(0, number), values[0].data, (uint32_t)values[0].size };
+    kwr_tree_page *leaf = kwr_tree_build(a->e, &ref, 1, 0, KWR_TREE_BYTES / 4);
+    if (leaf == NULL) return KWR_ERR_NOMEM;
+    kwr_tree t = { .e = a->e, .state = a->at->state, .bytes = bytes };
+    t.head = (kwr_tree_head){
+        .form = KWR_COLLECTION_TREE,
+        .leaves = 1,
+        .count = 1,
+        .bytes = KWR_SEQUENCE_BYTES + values[0].size,
+        .root = (uint64_t)(uintptr_t)leaf,
+    };
+    kwr_tree_store(&t);
+    for (size_t i = 1; i < count; i++) {
+        const kwr_status status = append_one(&t, i, values[i]);
+        if (status == KWR_OK) continue;
+        kwr_tree_retire(a->e, (kwr_tree_page *)(uintptr_t)t.head.root);
+        return status;
+    }
+    return KWR_OK;
+}
+
+static kwr_status assign_all(access *a, const kwr_slice *values, size_t count) {
+    uint64_t stored, bytes;
+    uint8_t head[sizeof(kwr_tree_head)], *to;
+    KWR_TRY(list_bytes(a->e, values, count, &stored, &bytes));
+    const bool small =
+        KWR_INLINE_HEAD + stored <= KWR_COLLECTION_BYTES_MAX && count <= KWR_COLLECTION_COUNT_MAX;
+    if (!small) KWR_TRY(make_list(a, values, count, head));
+    kwr_collection_sum old = { 0 };
+    kwr_tree_page *old_root = NULL;
+    if (a->found) old = kwr_collection_sum_of(a->hit.value);
+    if (is_tree(a)) old_root = (kwr_tree_page *)(uintptr_t)kwr_tree_head_at(a->hit.value).root;
+    size_t before;
+    const size_t size = small ? KWR_INLINE_HEAD + (size_t)stored : sizeof head;
+    const kwr_status status = kwr_store_upsert(a->e, a->at, a->hash, size, false, &to, &before);
+    if (status != KWR_OK) {
+        if (!small) kwr_tree_retire(a->e, (kwr_tree_page *)(uintptr_t)kwr_tree_head_at(head).root);
+        return status;
+    }
+    if (small) {
+        to[0] = KWR_COLLECTION_INLINE;
+        kwr_put_le16(to + 1, (uint16_t)count);
+        pack_list(to + KWR_INLINE_HEAD, 0, values, count);
+    } else {
+        memcpy(to, head, sizeof head);
+    }
+    if (old_root != NULL) kwr_tree_retire(a->e, old_root);
+    if (!a->found) count_first(a);
+    kwr_store_count(a->e, a->at->state, 0, (int64_t)(bytes - old.bytes),
+                    (int64_t)(count - old.count));
+    changed(a);
+    return KWR_OK;
+}
+
+kwr_status kwr_store_sub_assign(kwr_engine *e, const kwr_address *at, const kwr_slice *values,
+                                size_t count) {
+    if (count == 0) return KWR_ERR_MISUSE;
+    access a = begin(e, at, true);
+    const kwr_status status = assign_all(&a, values, count);
     kwr_store_settle(e);
     return status;
 }

@@ -244,6 +244,7 @@ const kwr_engine_ops kwr_memory_engine = {
     .sub_modify = kwr_store_sub_modify,
     .sub_remove = kwr_store_sub_remove,
     .sub_append = kwr_store_sub_append,
+    .sub_assign = kwr_store_sub_assign,
     .sub_seek = kwr_store_sub_seek,
     .sub_count = kwr_store_sub_count,
     .freeze = kwr_store_freeze,

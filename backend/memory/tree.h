@@ -261,6 +261,8 @@ kwr_status kwr_store_sub_modify(kwr_engine *e, const kwr_address *at, kwr_slice 
 kwr_status kwr_store_sub_remove(kwr_engine *e, const kwr_address *at, kwr_slice subkey);
 kwr_status kwr_store_sub_append(kwr_engine *e, const kwr_address *at, const kwr_slice *values,
                                 size_t count);
+kwr_status kwr_store_sub_assign(kwr_engine *e, const kwr_address *at, const kwr_slice *values,
+                                size_t count);
 kwr_status kwr_store_sub_seek(kwr_engine *e, const kwr_address *at, kwr_seek seek, kwr_slice from,
                               kwr_engine_hint *hint, kwr_slice *subkey, kwr_slice *value);
 kwr_status kwr_store_sub_count(kwr_engine *e, const kwr_address *at, uint64_t *count);

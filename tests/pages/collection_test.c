@@ -104,7 +104,13 @@ static void append(life *l, const kwr_address *at, collection *c) {
     memset(l->value, (int)rng_below(&l->r, 256), sizeof l->value);
     for (uint32_t i = 0; i < count; i++)
         values[i] = (kwr_slice){ l->value + i, any_size(l) };
-    KWR_MUST(l->s->ops->sub_append(l->s->engine, at, values, count));
+    if (count > 0 && rng_below(&l->r, 60) == 0) {
+        KWR_MUST(l->s->ops->sub_assign(l->s->engine, at, values, count));
+        collection_clear(c);
+        next = 0;
+    } else {
+        KWR_MUST(l->s->ops->sub_append(l->s->engine, at, values, count));
+    }
     for (uint32_t i = 0; i < count; i++) {
         uint8_t number[8];
         kwr_put_be64(number, next++);
