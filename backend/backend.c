@@ -102,6 +102,7 @@ static kwr_status open_engine(kwr_backend *backend, const kwr_backend_options *o
         .hash_mask = choice->hash_mask,
         .seed = options->seed,
         .engine_key_groups = options->engine_key_groups,
+        .directory = options->directory,
     };
     return choice->ops->open(&config, &backend->engine, err);
 }

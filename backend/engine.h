@@ -69,6 +69,7 @@ typedef struct kwr_engine_config {
     uint64_t hash_mask;       /* tests: and-ed onto entry hashes; else all ones (0 is a mask too) */
     uint64_t seed;            /* of the job: pages are split by hashing their keys again */
     bool engine_key_groups;   /* the host chooses key groups: they cannot be checked */
+    const char *directory;    /* local, for engines that keep state on disk; or NULL */
 } kwr_engine_config;
 
 /* Where an entry lives. entry_hash is kwr_entry_hash() of the key's hash under the config's seed
@@ -144,8 +145,10 @@ typedef enum kwr_seek {
 enum { KWR_SEQUENCE_BYTES = 8 }; /* subkeys of lists: 64 bits, big-endian */
 
 typedef struct kwr_engine_ops {
-    const char *name;   /* what kwr_backend_options.engine says */
-    const char *native; /* format of its native snapshots, such as "pages-1" */
+    const char *name;       /* what kwr_backend_options.engine says */
+    const char *native;     /* format of its native snapshots, such as "pages-1" */
+    const char *reads;      /* what else install() takes, separated by spaces; or NULL */
+    bool approximate_stats; /* entries and bytes in stats are estimates */
 
     kwr_status (*open)(const kwr_engine_config *config, kwr_engine **out, kwr_error *err);
     /* Views may be alive: what they need stays until the last is released. */
@@ -224,7 +227,12 @@ typedef struct kwr_engine_ops {
 
     bool (*maintain)(kwr_engine *engine, uint64_t max_ns); /* true: some is left */
     void (*stats)(const kwr_engine *engine, kwr_backend_stats *out);
+    /* What the latest failure was, in the engine's own words, or "". NULL: it has none. */
+    const char *(*detail)(const kwr_engine *engine);
 } kwr_engine_ops;
+
+/* True when install() takes images of snapshots in this format. */
+bool kwr_engine_reads(const kwr_engine_ops *ops, const char *format);
 
 /* NULL when there is none of that name (backend/engine_registry.c, one row per engine). */
 const kwr_engine_ops *kwr_engine_find(const char *name);

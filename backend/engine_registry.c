@@ -1,10 +1,30 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The engines of this build, one row each. */
 #include "backend/memory/memory_engine.h"
+#ifdef KWR_ROCKSDB
+#include "backend/rocksdb/rocks_engine.h"
+#endif
 
 #include <string.h>
 
-static const kwr_engine_ops *const engines[] = { &kwr_memory_engine };
+static const kwr_engine_ops *const engines[] = {
+    &kwr_memory_engine,
+#ifdef KWR_ROCKSDB
+    &kwr_rocksdb_engine,
+#endif
+};
+
+bool kwr_engine_reads(const kwr_engine_ops *ops, const char *format) {
+    if (strcmp(format, ops->native) == 0) return true;
+    const size_t size = strlen(format);
+    for (const char *at = ops->reads; at != NULL && size > 0;) {
+        const char *end = strchr(at, ' ');
+        const size_t length = end == NULL ? strlen(at) : (size_t)(end - at);
+        if (length == size && memcmp(at, format, size) == 0) return true;
+        at = end == NULL ? NULL : end + 1;
+    }
+    return false;
+}
 
 const kwr_engine_ops *kwr_engine_find(const char *name) {
     for (size_t i = 0; i < sizeof engines / sizeof engines[0]; i++)

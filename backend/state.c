@@ -255,8 +255,10 @@ kwr_status kwr_state_failed(kwr_state *state, kwr_status status, const char *ver
                         "state '%s': what is stored is damaged; close, and start again from a "
                         "checkpoint",
                         state->label);
-    return KWR_FAIL(err, status, 0, "state '%s': the engine '%s' could not %s: %s", state->label,
-                    state->ops->name, verb, kwr_status_name(status));
+    const char *detail = state->ops->detail == NULL ? "" : state->ops->detail(state->engine);
+    return KWR_FAIL(err, status, 0, "state '%s': the engine '%s' could not %s: %s%s%s",
+                    state->label, state->ops->name, verb, kwr_status_name(status),
+                    detail[0] == '\0' ? "" : ": ", detail);
 }
 
 kwr_status kwr_state_size_refused(kwr_state *state, size_t size) {

@@ -105,7 +105,7 @@ static kwr_status check_part(const restore_job *job, size_t i, kwr_error *err) {
                         "snapshot handle %zu has keys of type %s, the backend's options say %s", i,
                         was, is);
     }
-    if (strcmp(part->subtask.format, job->ops->native) != 0)
+    if (!kwr_engine_reads(job->ops, part->subtask.format))
         return KWR_FAIL(err, KWR_ERR_MISMATCH, 0,
                         "snapshot handle %zu is in the format %s, engine '%s' reads %s", i,
                         part->subtask.format, job->ops->name, job->ops->native);

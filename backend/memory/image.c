@@ -4,6 +4,7 @@
  * believed, so that no bytes whatever can crash a restore, or get a page into the directory on
  * which a lookup would miss an entry.
  */
+#include "backend/entries_image.h"
 #include "backend/key_group.h"
 #include "backend/memory/tree.h"
 
@@ -225,6 +226,7 @@ kwr_status kwr_page_image_walk(const kwr_page_image *image, kwr_entry_fn fn, voi
                                kwr_error *err) {
     if (image->kind == KWR_PAGE_HASH) return walk_hash_page(image, fn, fn_ctx, err);
     if (image->kind == KWR_PAGE_TREE) return kwr_tree_image_walk(image, fn, fn_ctx, err);
+    if (image->kind == KWR_PAGE_ENTRIES) return kwr_entries_walk(image, fn, fn_ctx, err);
     if (image->kind != KWR_PAGE_BLOB)
         return KWR_FAIL(err, KWR_ERR_FORMAT, 0, "page kind %u is not known", (unsigned)image->kind);
     kwr_record r;

@@ -61,13 +61,16 @@ typedef struct kwr_backend_options {
     size_t struct_size;
     const kwr_env *env;             /* required */
     kwr_resources *resources;       /* default: its own, without a cap */
-    const char *engine;             /* "memory" (default): the page store */
+    const char *engine;             /* "memory" (default): the page store; "rocksdb" */
     uint32_t max_parallelism;       /* number of key groups, 1..32768, default 128 */
     kwr_key_group_range key_groups; /* owned; count 0: all of them */
     uint64_t seed;                  /* of the job: seeds the key hash */
     bool engine_key_groups;         /* the caller passes the group with each key */
     kwr_type key_type;
     kwr_limits limits; /* zeroed: defaults */
+    /* rocksdb: where its files go while the backend is open. A path on a local file system that is
+     * not there yet, in a directory that is; removed at the close. */
+    const char *directory;
 } kwr_backend_options;
 
 /*

@@ -79,7 +79,7 @@ KWR_TEST(abi, structs_keep_their_layout) {
         SIZE(kwr_key_group_range, 8),
         PLACE(kwr_key_group_range, first, 0),
         PLACE(kwr_key_group_range, count, 4),
-        SIZE(kwr_backend_options, 216),
+        SIZE(kwr_backend_options, 224),
         PLACE(kwr_backend_options, struct_size, 0),
         PLACE(kwr_backend_options, env, 8),
         PLACE(kwr_backend_options, resources, 16),

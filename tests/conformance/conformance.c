@@ -3,6 +3,9 @@
 #include "tests/conformance/conformance.h"
 
 #include <stdatomic.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "tests/conformance/model_engine.h"
 
@@ -12,6 +15,13 @@ const conf_engine conf_engines[] = {
     /* Many entries of one hash, all below one bit of the directory. */
     { .name = "memory, 3 hash bits", .registered = "memory", .hash_mask = 7 },
     { .name = "memory, one hash", .registered = "memory", .hash_mask = 0 },
+#ifdef KWR_ROCKSDB
+    { .name = "rocksdb",
+      .registered = "rocksdb",
+      .hash_mask = UINT64_MAX,
+      .restores = true,
+      .on_disk = true },
+#endif
 };
 const size_t conf_engine_count = sizeof conf_engines / sizeof conf_engines[0];
 
@@ -52,6 +62,18 @@ static const kwr_engine_ops *ops_of(const conf_engine *engine) {
 
 bool conf_has_collections(const conf_engine *engine) { return ops_of(engine)->sub_get != NULL; }
 
+static void make_room_on_disk(conf *c) {
+    if (!c->engine->on_disk) return;
+    (void)snprintf(c->directory, sizeof c->directory, "%s", kwr_test_path("on-disk"));
+    cr_assert(mkdir(c->directory, 0700) == 0);
+}
+static void leave_disk(conf *c) {
+    if (!c->engine->on_disk) return;
+    /* Every database is gone with its backend and its views. */
+    cr_assert(rmdir(c->directory) == 0, "engine %s left files in %s", c->engine->name,
+              c->directory);
+}
+
 void conf_run(void (*body)(conf *c), unsigned needs) {
     for (size_t i = 0; i < conf_engine_count; i++) {
         if ((needs & CONF_RESTORES) != 0 && !conf_engines[i].restores) continue;
@@ -69,9 +91,11 @@ void conf_run(void (*body)(conf *c), unsigned needs) {
                                        .unmap = conf_unmap };
         c.counted_env = *c.env;
         c.counted_env.allocator = &c.allocator;
+        make_room_on_disk(&c);
         body(&c);
         conf_fail_alloc(&c, -1);
         kwr_backend_close(c.backend);
+        leave_disk(&c);
         kwr_env_posix_close(c.env);
     }
 }
@@ -95,10 +119,21 @@ bool conf_text_has(const conf *c, const char *words) {
 
 /* ---- opening ---- */
 
-kwr_backend_options conf_options(const conf *c) {
-    return (kwr_backend_options){ .struct_size = sizeof(kwr_backend_options),
-                                  .env = &c->counted_env,
-                                  .seed = 42 };
+kwr_backend_options conf_options(conf *c) {
+    kwr_backend_options options = { .struct_size = sizeof options,
+                                    .env = &c->counted_env,
+                                    .engine = c->engine->registered,
+                                    .seed = 42 };
+    if (c->engine->on_disk) {
+        options.directory = c->paths[c->path++ % CONF_PATHS];
+        (void)snprintf((char *)(uintptr_t)options.directory, sizeof c->paths[0], "%s/%u",
+                       c->directory, c->path);
+    }
+    return options;
+}
+
+bool conf_counts(const conf *c, uint64_t got, uint64_t want) {
+    return ops_of(c->engine)->approximate_stats || got == want;
 }
 
 kwr_status conf_open_with(conf *c, const kwr_backend_options *options, kwr_backend **out,

@@ -19,10 +19,13 @@ typedef struct conf_engine {
     const char *registered;
     uint64_t hash_mask; /* fewer bits: entries collide */
     bool restores;      /* has native snapshots, and kwr_snapshot_restore() can name it */
+    bool on_disk;       /* every backend needs a directory of its own */
 } conf_engine;
 
 extern const conf_engine conf_engines[];
 extern const size_t conf_engine_count;
+
+enum { CONF_PATHS = 64 }; /* options alive at a time */
 
 /* What one run of a test works with. */
 typedef struct conf {
@@ -33,10 +36,16 @@ typedef struct conf {
     kwr_env counted_env;
     _Atomic int64_t allocs_left; /* < 0: no end */
     kwr_backend *backend;        /* the test's, closed at the end when not NULL */
+    /* on_disk: a directory, and paths in it for the options made */
+    char directory[160];
+    char paths[CONF_PATHS][192];
+    unsigned path;
 } conf;
 
-/* Options with env and struct_size set. */
-kwr_backend_options conf_options(const conf *c);
+/* Options with env and struct_size set; of engines on disk each with a directory of its own. */
+kwr_backend_options conf_options(conf *c);
+/* True when a number of the stats is as wanted, or the engine only estimates it. */
+bool conf_counts(const conf *c, uint64_t got, uint64_t want);
 kwr_status conf_open_with(conf *c, const kwr_backend_options *options, kwr_backend **out,
                           kwr_error *err);
 /* Opens c->backend with conf_options(). */

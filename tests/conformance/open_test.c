@@ -51,6 +51,7 @@ CONF_TEST(open, an_unknown_engine_is_refused_by_name) {
 
 /* A host compiled against a header that ended after `env` knew no other option. */
 CONF_TEST(open, a_smaller_options_struct_means_defaults) {
+    if (c->engine->on_disk) return; /* its directory comes later in the struct */
     kwr_backend_options o;
     memset(&o, 0xee, sizeof o);
     o.struct_size = offsetof(kwr_backend_options, resources);
@@ -72,7 +73,7 @@ CONF_TEST(open, a_smaller_options_struct_means_defaults) {
     memset(&stats, 0xee, sizeof stats);
     stats.struct_size = offsetof(kwr_backend_stats, entry_bytes);
     kwr_backend_get_stats(c->backend, &stats);
-    CHECK(stats.entries == 0);
+    CHECK(conf_counts(c, stats.entries, 0));
     CHECK(stats.entry_bytes == UINT64_C(0xeeeeeeeeeeeeeeee));
     CHECK(stats.struct_size == offsetof(kwr_backend_stats, entry_bytes));
 }

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The engine `rocksdb` from the inside. One database for each backend, in a directory of its own,
+ * without a log; one column family for each state.
+ *
+ * The database object is counted: the engine and every view hold it, so that no order of closing
+ * can leave RocksDB with a handle to something that is gone.
+ */
+#ifndef KWR_BACKEND_ROCKSDB_ROCKS_H
+#define KWR_BACKEND_ROCKSDB_ROCKS_H
+
+#include <rocksdb/c.h>
+#include <stdatomic.h>
+
+#include "backend/rocksdb/rocks_engine.h"
+#include "base/bytes.h"
+#include "base/cleanup.h"
+#include "base/error.h"
+#include "base/memory.h"
+#include "keyweir/state.h"
+
+/* Bytes that are built again and again; the memory is kept. */
+typedef struct rocks_bytes {
+    uint8_t *data;
+    size_t size;
+    size_t capacity;
+} rocks_bytes;
+/* Room for `size` bytes, what was there is lost; NULL without memory. */
+uint8_t *kwr_rocks_room(const kwr_env *env, rocks_bytes *bytes, size_t size);
+void kwr_rocks_bytes_free(const kwr_env *env, rocks_bytes *bytes);
+
+/* ---- the database ---- */
+
+typedef struct rocks_db {
+    atomic_uint references;
+    atomic_uint views;
+    const kwr_env *env;
+    rocksdb_t *db;
+    rocksdb_options_t *options; /* of the database and of every column family */
+    rocksdb_block_based_table_options_t *table;
+    rocksdb_cache_t *cache;
+    rocksdb_filterpolicy_t *filter;
+    rocksdb_writeoptions_t *write;
+    rocksdb_column_family_handle_t *first; /* the default one, not used */
+    rocksdb_column_family_handle_t **families;
+    size_t family_count;
+    size_t family_capacity;
+    char *directory;
+} rocks_db;
+
+kwr_status kwr_rocks_db_open(const kwr_engine_config *config, rocks_db **out, kwr_error *err);
+/* The last one closes the database and removes its directory. [any] */
+void kwr_rocks_db_release(rocks_db *db);
+
+/* ---- keys ---- */
+
+/*
+ * An entry's key: key group (two bytes, big-endian), then key and namespace, each behind its length
+ * as a varint. The lengths come first, so no entry's key begins another's. In families of
+ * collections a byte follows: 0 the header, 1 an element, whose subkey follows.
+ */
+enum {
+    ROCKS_HEADER = 0,
+    ROCKS_ELEMENT = 1,
+    ROCKS_HEADER_SIZE = 16, /* elements, then the next sequence number: little-endian */
+};
+
+/* The entry's key with `extra` bytes of room behind; its length without them in *size. */
+uint8_t *kwr_rocks_key(const kwr_env *env, rocks_bytes *bytes, const kwr_address *at, size_t extra,
+                       size_t *size);
+/* A stored key taken apart: false when it is not one. */
+bool kwr_rocks_key_parse(const uint8_t *data, size_t size, bool collection, kwr_entry *out,
+                         bool *header);
+
+/* ---- the engine ---- */
+
+/* What was lent for writing and is not in the database yet. */
+typedef struct rocks_pending {
+    bool waits;
+    rocks_bytes key;
+    rocks_bytes value;
+} rocks_pending;
+
+typedef struct rocks_state {
+    rocksdb_column_family_handle_t *family;
+    kwr_state_kind kind;
+    rocks_bytes key;   /* of the call at hand */
+    rocks_bytes limit; /* behind the last key an iterator may look at */
+    rocksdb_pinnableslice_t *lent;
+    rocks_pending pending;
+    /* stepping through a collection */
+    rocksdb_iterator_t *iterator; /* NULL: none; ends with every write to the state */
+    rocksdb_readoptions_t *iterator_options;
+    rocks_bytes iterator_prefix;
+    rocks_bytes iterator_limit;
+} rocks_state;
+
+struct kwr_engine {
+    const kwr_env *env;
+    rocks_db *db;
+    rocksdb_readoptions_t *read;
+    rocks_state *states;
+    size_t state_count;
+    size_t state_capacity;
+    bool bad; /* the database refused a write it had accepted: nothing can be trusted */
+    char detail[256];
+};
+
+struct kwr_engine_view {
+    rocks_db *db;
+    const rocksdb_snapshot_t *snapshot;
+    rocksdb_column_family_handle_t **families;
+    kwr_state_kind *kinds;
+    size_t state_count;
+};
+
+/* Notes RocksDB's words, frees them, and gives the status: full disks and damage are told apart. */
+kwr_status kwr_rocks_failed(kwr_engine *e, char *words);
+/* Ends what the call before lent, and stores what it lent for writing. */
+kwr_status kwr_rocks_begin(kwr_engine *e, uint32_t state, rocks_state **out);
+void kwr_rocks_iterator_end(rocks_state *s);
+
+/* ---- collections ---- */
+
+kwr_status kwr_rocks_sub_get(kwr_engine *e, const kwr_address *at, kwr_slice subkey,
+                             kwr_slice *value);
+kwr_status kwr_rocks_sub_put(kwr_engine *e, const kwr_address *at, kwr_slice subkey,
+                             kwr_slice value);
+kwr_status kwr_rocks_sub_modify(kwr_engine *e, const kwr_address *at, kwr_slice subkey, size_t size,
+                                void **out, size_t *old_size);
+kwr_status kwr_rocks_sub_remove(kwr_engine *e, const kwr_address *at, kwr_slice subkey);
+kwr_status kwr_rocks_sub_append(kwr_engine *e, const kwr_address *at, const kwr_slice *values,
+                                size_t count);
+kwr_status kwr_rocks_sub_assign(kwr_engine *e, const kwr_address *at, const kwr_slice *values,
+                                size_t count);
+kwr_status kwr_rocks_sub_seek(kwr_engine *e, const kwr_address *at, kwr_seek seek, kwr_slice from,
+                              kwr_engine_hint *hint, kwr_slice *subkey, kwr_slice *value);
+kwr_status kwr_rocks_sub_count(kwr_engine *e, const kwr_address *at, uint64_t *count);
+kwr_status kwr_rocks_collection_remove(kwr_engine *e, rocks_state *s, const kwr_address *at);
+
+/* ---- views and restore ---- */
+
+kwr_status kwr_rocks_freeze(kwr_engine *e, kwr_engine_view **out);
+void kwr_rocks_view_release(kwr_engine_view *view);
+void kwr_rocks_view_count(kwr_engine_view *view, uint32_t state, kwr_state_count *out);
+kwr_status kwr_rocks_view_walk(kwr_engine_view *view, uint32_t state, uint32_t key_group,
+                               kwr_entry_fn fn, void *fn_ctx);
+kwr_status kwr_rocks_view_images(kwr_engine_view *view, uint32_t key_group, kwr_page_sink *sink);
+kwr_status kwr_rocks_restore_begin(kwr_engine *e, uint64_t seed);
+kwr_status kwr_rocks_install(kwr_engine *e, const kwr_page_image *image, kwr_error *err);
+kwr_status kwr_rocks_restore_end(kwr_engine *e, kwr_error *err);
+
+#endif /* KWR_BACKEND_ROCKSDB_ROCKS_H */

@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Opening and closing the database, and the keys in it. */
+#include "backend/rocksdb/rocks.h"
+
+enum {
+    CACHE_BYTES = 64 << 20,
+    WRITE_BUFFER_BYTES = 32 << 20, /* of all column families together */
+    CACHE_SHARD_BITS = 2,
+    BLOOM_BITS = 10,
+    FORMAT_VERSION = 5, /* of tables: newer releases read it, this one writes nothing else */
+    OPEN_FILES = 512,
+};
+
+uint8_t *kwr_rocks_room(const kwr_env *env, rocks_bytes *bytes, size_t size) {
+    if (size > bytes->capacity || bytes->data == NULL) {
+        size_t capacity = bytes->capacity < 64 ? 64 : bytes->capacity;
+        while (capacity < size)
+            capacity *= 2;
+        uint8_t *data = kwr_alloc(env, capacity);
+        if (data == NULL) return NULL;
+        kwr_free(env, bytes->data, bytes->capacity);
+        bytes->data = data;
+        bytes->capacity = capacity;
+    }
+    bytes->size = size;
+    return bytes->data;
+}
+
+void kwr_rocks_bytes_free(const kwr_env *env, rocks_bytes *bytes) {
+    kwr_free(env, bytes->data, bytes->capacity);
+    *bytes = (rocks_bytes){ 0 };
+}
+
+static bool make_options(rocks_db *db) {
+    db->options = rocksdb_options_create();
+    db->table = rocksdb_block_based_options_create();
+    db->cache = rocksdb_cache_create_lru(CACHE_BYTES);
+    db->write = rocksdb_writeoptions_create();
+    rocksdb_filterpolicy_t *filter = rocksdb_filterpolicy_create_bloom_full(BLOOM_BITS);
+    if (db->options == NULL || db->table == NULL || db->cache == NULL || db->write == NULL ||
+        filter == NULL) {
+        if (filter != NULL) rocksdb_filterpolicy_destroy(filter);
+        return false;
+    }
+    rocksdb_options_set_create_if_missing(db->options, 1);
+    rocksdb_options_set_error_if_exists(db->options, 1);
+    rocksdb_options_set_paranoid_checks(db->options, 1);
+    rocksdb_options_set_db_write_buffer_size(db->options, WRITE_BUFFER_BYTES);
+    rocksdb_options_set_max_open_files(db->options, OPEN_FILES);
+    rocksdb_options_set_info_log_level(db->options, 4);
+    rocksdb_options_set_keep_log_file_num(db->options, 1);
+    rocksdb_block_based_options_set_block_cache(db->table, db->cache);
+    rocksdb_block_based_options_set_format_version(db->table, FORMAT_VERSION);
+    /* The table options own the filter from here on. */
+    rocksdb_block_based_options_set_filter_policy(db->table, filter);
+    /* Index and filters in parts, in the cache and counted by it: a large database needs no memory
+     * beyond it. */
+    rocksdb_block_based_options_set_index_type(db->table, 2);
+    rocksdb_block_based_options_set_partition_filters(db->table, 1);
+    rocksdb_block_based_options_set_cache_index_and_filter_blocks(db->table, 1);
+    rocksdb_block_based_options_set_pin_l0_filter_and_index_blocks_in_cache(db->table, 1);
+    rocksdb_options_set_block_based_table_factory(db->options, db->table);
+    rocksdb_writeoptions_disable_WAL(db->write, 1);
+    return true;
+}
+
+static void free_all(rocks_db *db) {
+    char *words = NULL;
+    for (size_t i = 0; i < db->family_count; i++)
+        rocksdb_column_family_handle_destroy(db->families[i]);
+    if (db->first != NULL) rocksdb_column_family_handle_destroy(db->first);
+    if (db->db != NULL) {
+        rocksdb_cancel_all_background_work(db->db, 1);
+        rocksdb_close(db->db);
+        rocksdb_destroy_db(db->options, db->directory, &words);
+        rocksdb_free(words);
+    }
+    if (db->write != NULL) rocksdb_writeoptions_destroy(db->write);
+    if (db->table != NULL) rocksdb_block_based_options_destroy(db->table);
+    if (db->options != NULL) rocksdb_options_destroy(db->options);
+    if (db->cache != NULL) rocksdb_cache_destroy(db->cache);
+    const kwr_env *env = db->env;
+    kwr_free(env, db->families, db->family_capacity * sizeof(void *));
+    kwr_free_string(env, db->directory);
+    kwr_free(env, db, sizeof *db);
+}
+
+void kwr_rocks_db_release(rocks_db *db) {
+    if (db == NULL) return;
+    if (atomic_fetch_sub_explicit(&db->references, 1, memory_order_acq_rel) == 1) free_all(db);
+}
+
+kwr_status kwr_rocks_db_open(const kwr_engine_config *config, rocks_db **out, kwr_error *err) {
+    if (config->directory == NULL || config->directory[0] == '\0')
+        return KWR_FAIL(err, KWR_ERR_RANGE, 0,
+                        "engine rocksdb: kwr_backend_options.directory must name a local directory "
+                        "that is not there yet");
+    rocks_db *db = kwr_calloc(config->env, sizeof *db);
+    if (db == NULL) return KWR_FAIL(err, KWR_ERR_NOMEM, 0, "engine rocksdb: no memory");
+    atomic_init(&db->references, 1);
+    db->env = config->env;
+    db->directory = kwr_copy_string(config->env, config->directory);
+    if (db->directory == NULL || !make_options(db)) {
+        free_all(db);
+        return KWR_FAIL(err, KWR_ERR_NOMEM, 0, "engine rocksdb: no memory");
+    }
+    static const char *const names[] = { "default" };
+    const rocksdb_options_t *options[] = { db->options };
+    char *words = NULL;
+    db->db = rocksdb_open_column_families(db->options, db->directory, 1, names, options, &db->first,
+                                          &words);
+    if (words == NULL) {
+        *out = db;
+        return KWR_OK;
+    }
+    db->db = NULL;
+    (void)KWR_FAIL(err, KWR_ERR_IO, 0,
+                   "engine rocksdb: '%s' cannot become a new database: %s; name a directory that "
+                   "is not there yet",
+                   db->directory, words);
+    rocksdb_free(words);
+    free_all(db);
+    return KWR_ERR_IO;
+}
+
+/* ---- keys ---- */
+
+uint8_t *kwr_rocks_key(const kwr_env *env, rocks_bytes *bytes, const kwr_address *at, size_t extra,
+                       size_t *size) {
+    const uint32_t key_size = (uint32_t)at->key.size, name_size = (uint32_t)at->name.size;
+    const size_t length = 2 + kwr_varint32_size(key_size) + kwr_varint32_size(name_size) +
+                          at->key.size + at->name.size;
+    uint8_t *data = kwr_rocks_room(env, bytes, length + extra);
+    if (data == NULL) return NULL;
+    uint8_t *p = data;
+    *p++ = (uint8_t)(at->key_group >> 8);
+    *p++ = (uint8_t)at->key_group;
+    p += kwr_put_varint32(p, key_size);
+    if (key_size > 0) memcpy(p, at->key.data, key_size);
+    p += key_size;
+    p += kwr_put_varint32(p, name_size);
+    if (name_size > 0) memcpy(p, at->name.data, name_size);
+    *size = length;
+    return data;
+}
+
+bool kwr_rocks_key_parse(const uint8_t *data, size_t size, bool collection, kwr_entry *out,
+                         bool *header) {
+    kwr_cursor c = kwr_cursor_of(data, size);
+    const uint32_t high = kwr_cursor_u8(&c), low = kwr_cursor_u8(&c);
+    out->key_group = high << 8 | low;
+    const uint32_t key_size = kwr_cursor_varint32(&c);
+    out->key = (kwr_slice){ kwr_cursor_take(&c, key_size), key_size };
+    const uint32_t name_size = kwr_cursor_varint32(&c);
+    out->name = (kwr_slice){ kwr_cursor_take(&c, name_size), name_size };
+    out->subkey = (kwr_slice){ 0 };
+    *header = false;
+    if (collection) {
+        const uint8_t what = kwr_cursor_u8(&c);
+        const size_t left = kwr_cursor_left(&c);
+        *header = what == ROCKS_HEADER;
+        if (what > ROCKS_ELEMENT || (*header && left != 0)) return false;
+        out->subkey = (kwr_slice){ kwr_cursor_take(&c, left), left };
+    }
+    return !c.failed && kwr_cursor_left(&c) == 0;
+}

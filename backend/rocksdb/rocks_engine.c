@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The life of the engine, and its plain entries. What modify lends for writing is a buffer here; it
+ * goes into the database with the next call on the same state, or with a freeze.
+ */
+#include "backend/rocksdb/rocks.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* ---- failures ---- */
+
+kwr_status kwr_rocks_failed(kwr_engine *e, char *words) {
+    (void)snprintf(e->detail, sizeof e->detail, "%s", words);
+    const bool corrupt = strstr(words, "Corruption") != NULL;
+    rocksdb_free(words);
+    return corrupt ? KWR_ERR_CORRUPT : KWR_ERR_IO;
+}
+
+/* ---- what a call lent ---- */
+
+static kwr_status write_pending(kwr_engine *e, rocks_state *s) {
+    if (!s->pending.waits) return KWR_OK;
+    char *words = NULL;
+    s->pending.waits = false;
+    rocksdb_put_cf(e->db->db, e->db->write, s->family, (const char *)s->pending.key.data,
+                   s->pending.key.size, (const char *)s->pending.value.data, s->pending.value.size,
+                   &words);
+    if (words == NULL) return KWR_OK;
+    e->bad = true; /* the caller believes that it is stored */
+    return kwr_rocks_failed(e, words);
+}
+
+void kwr_rocks_iterator_end(rocks_state *s) {
+    if (s->iterator != NULL) rocksdb_iter_destroy(s->iterator);
+    if (s->iterator_options != NULL) rocksdb_readoptions_destroy(s->iterator_options);
+    s->iterator = NULL;
+    s->iterator_options = NULL;
+}
+
+kwr_status kwr_rocks_begin(kwr_engine *e, uint32_t state, rocks_state **out) {
+    rocks_state *s = &e->states[state];
+    if (e->bad) return KWR_ERR_POISONED;
+    if (s->lent != NULL) rocksdb_pinnableslice_destroy(s->lent);
+    s->lent = NULL;
+    *out = s;
+    return write_pending(e, s);
+}
+
+/* ---- entries ---- */
+
+static kwr_status engine_get(kwr_engine *e, const kwr_address *at, kwr_slice *out) {
+    rocks_state *s;
+    KWR_TRY(kwr_rocks_begin(e, at->state, &s));
+    size_t size;
+    const uint8_t *key = kwr_rocks_key(e->env, &s->key, at, 0, &size);
+    if (key == NULL) return KWR_ERR_NOMEM;
+    char *words = NULL;
+    s->lent = rocksdb_get_pinned_cf(e->db->db, e->read, s->family, (const char *)key, size, &words);
+    if (words != NULL) return kwr_rocks_failed(e, words);
+    if (s->lent == NULL) return KWR_NOT_FOUND;
+    size_t value_size = 0;
+    const char *value = rocksdb_pinnableslice_value(s->lent, &value_size);
+    *out = (kwr_slice){ value, value_size };
+    return KWR_OK;
+}
+
+static kwr_status engine_put(kwr_engine *e, const kwr_address *at, kwr_slice value) {
+    rocks_state *s;
+    KWR_TRY(kwr_rocks_begin(e, at->state, &s));
+    size_t size;
+    const uint8_t *key = kwr_rocks_key(e->env, &s->key, at, 0, &size);
+    if (key == NULL) return KWR_ERR_NOMEM;
+    char *words = NULL;
+    rocksdb_put_cf(e->db->db, e->db->write, s->family, (const char *)key, size, value.data,
+                   value.size, &words);
+    return words == NULL ? KWR_OK : kwr_rocks_failed(e, words);
+}
+
+static kwr_status engine_modify(kwr_engine *e, const kwr_address *at, size_t size, void **out,
+                                size_t *old_size) {
+    rocks_state *s = &e->states[at->state];
+    kwr_slice old = { 0 };
+    const kwr_status found = engine_get(e, at, &old);
+    KWR_TRY(found);
+    const size_t had = found == KWR_OK ? old.size : 0;
+    const size_t wanted = size == KWR_KEEP_SIZE ? had : size;
+    uint8_t *value = kwr_rocks_room(e->env, &s->pending.value, wanted);
+    uint8_t *key = kwr_rocks_room(e->env, &s->pending.key, s->key.size);
+    if (value == NULL || key == NULL) return KWR_ERR_NOMEM;
+    memcpy(key, s->key.data, s->key.size);
+    const size_t kept = had < wanted ? had : wanted;
+    if (kept > 0) memcpy(value, old.data, kept);
+    if (wanted > kept) memset(value + kept, 0, wanted - kept);
+    s->pending.waits = true;
+    *out = value;
+    *old_size = found == KWR_OK ? had : KWR_ABSENT;
+    return KWR_OK;
+}
+
+static kwr_status engine_remove(kwr_engine *e, const kwr_address *at) {
+    rocks_state *s;
+    KWR_TRY(kwr_rocks_begin(e, at->state, &s));
+    if (kwr_state_is_collection(s->kind)) return kwr_rocks_collection_remove(e, s, at);
+    kwr_slice old;
+    const kwr_status found = engine_get(e, at, &old);
+    if (found != KWR_OK) return found;
+    char *words = NULL;
+    rocksdb_delete_cf(e->db->db, e->db->write, s->family, (const char *)s->key.data, s->key.size,
+                      &words);
+    return words == NULL ? KWR_OK : kwr_rocks_failed(e, words);
+}
+
+static void engine_prefetch(kwr_engine *e, kwr_address *at, size_t count) {
+    (void)e, (void)at, (void)count; /* nothing that a later get would not do as well */
+}
+
+/* ---- states ---- */
+
+static kwr_status add_family(kwr_engine *e, uint32_t id) {
+    rocks_db *db = e->db;
+    void *families = db->families, *states = e->states;
+    if (!kwr_grow_array(e->env, &families, &db->family_capacity, id + 1U, sizeof *db->families))
+        return KWR_ERR_NOMEM;
+    db->families = families;
+    if (!kwr_grow_array(e->env, &states, &e->state_capacity, id + 1U, sizeof *e->states))
+        return KWR_ERR_NOMEM;
+    e->states = states;
+    char name[32], *words = NULL;
+    (void)snprintf(name, sizeof name, "state-%u", id);
+    rocksdb_column_family_handle_t *family =
+        rocksdb_create_column_family(db->db, db->options, name, &words);
+    if (words != NULL) return kwr_rocks_failed(e, words);
+    db->families[db->family_count++] = family;
+    e->states[e->state_count++] = (rocks_state){ .family = family };
+    return KWR_OK;
+}
+
+static kwr_status engine_add_state(kwr_engine *e, const kwr_state_info *info) {
+    if (info->id >= e->state_count) KWR_TRY(add_family(e, info->id));
+    e->states[info->id].kind = info->kind;
+    return KWR_OK;
+}
+
+/* ---- life ---- */
+
+static kwr_status engine_open(const kwr_engine_config *config, kwr_engine **out, kwr_error *err) {
+    kwr_engine *e = kwr_calloc(config->env, sizeof *e);
+    if (e == NULL) return KWR_FAIL(err, KWR_ERR_NOMEM, 0, "engine rocksdb: no memory");
+    e->env = config->env;
+    const kwr_status status = kwr_rocks_db_open(config, &e->db, err);
+    if (status < KWR_OK) {
+        kwr_free(config->env, e, sizeof *e);
+        return status;
+    }
+    e->read = rocksdb_readoptions_create();
+    *out = e;
+    return KWR_OK;
+}
+
+static void state_done(kwr_engine *e, rocks_state *s) {
+    if (s->lent != NULL) rocksdb_pinnableslice_destroy(s->lent);
+    kwr_rocks_iterator_end(s);
+    kwr_rocks_bytes_free(e->env, &s->key);
+    kwr_rocks_bytes_free(e->env, &s->limit);
+    kwr_rocks_bytes_free(e->env, &s->pending.key);
+    kwr_rocks_bytes_free(e->env, &s->pending.value);
+    kwr_rocks_bytes_free(e->env, &s->iterator_prefix);
+    kwr_rocks_bytes_free(e->env, &s->iterator_limit);
+}
+
+static void engine_close(kwr_engine *e) {
+    if (e == NULL) return;
+    for (size_t i = 0; i < e->state_count; i++)
+        state_done(e, &e->states[i]);
+    rocksdb_readoptions_destroy(e->read);
+    kwr_rocks_db_release(e->db);
+    kwr_free(e->env, e->states, e->state_capacity * sizeof *e->states);
+    kwr_free(e->env, e, sizeof *e);
+}
+
+static bool engine_maintain(kwr_engine *e, uint64_t max_ns) {
+    (void)e, (void)max_ns; /* RocksDB has threads of its own for that */
+    return false;
+}
+
+static uint64_t property(const rocks_state *s, kwr_engine *e, const char *name) {
+    uint64_t value = 0;
+    return rocksdb_property_int_cf(e->db->db, s->family, name, &value) == 0 ? value : 0;
+}
+
+static void engine_stats(const kwr_engine *engine, kwr_backend_stats *out) {
+    kwr_engine *e = (kwr_engine *)engine;
+    for (size_t i = 0; i < e->state_count; i++) {
+        out->entries += property(&e->states[i], e, "rocksdb.estimate-num-keys");
+        out->entry_bytes += property(&e->states[i], e, "rocksdb.estimate-live-data-size");
+        out->mapped_bytes += property(&e->states[i], e, "rocksdb.cur-size-all-mem-tables");
+    }
+    out->views = atomic_load_explicit(&e->db->views, memory_order_relaxed);
+    out->used_bytes = out->mapped_bytes;
+    out->mapped_bytes += rocksdb_cache_get_usage(e->db->cache);
+}
+
+static const char *engine_detail(const kwr_engine *e) { return e->detail; }
+
+const kwr_engine_ops kwr_rocksdb_engine = {
+    .name = "rocksdb",
+    .native = "entries-1",
+    .reads = "pages-1",
+    .approximate_stats = true,
+    .open = engine_open,
+    .close = engine_close,
+    .add_state = engine_add_state,
+    .get = engine_get,
+    .put = engine_put,
+    .modify = engine_modify,
+    .remove = engine_remove,
+    .prefetch = engine_prefetch,
+    .sub_get = kwr_rocks_sub_get,
+    .sub_put = kwr_rocks_sub_put,
+    .sub_modify = kwr_rocks_sub_modify,
+    .sub_remove = kwr_rocks_sub_remove,
+    .sub_append = kwr_rocks_sub_append,
+    .sub_assign = kwr_rocks_sub_assign,
+    .sub_seek = kwr_rocks_sub_seek,
+    .sub_count = kwr_rocks_sub_count,
+    .freeze = kwr_rocks_freeze,
+    .view_release = kwr_rocks_view_release,
+    .view_count = kwr_rocks_view_count,
+    .view_walk = kwr_rocks_view_walk,
+    .view_images = kwr_rocks_view_images,
+    .restore_begin = kwr_rocks_restore_begin,
+    .install = kwr_rocks_install,
+    .restore_end = kwr_rocks_restore_end,
+    .maintain = engine_maintain,
+    .stats = engine_stats,
+    .detail = engine_detail,
+};

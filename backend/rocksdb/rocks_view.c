@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Frozen views: a RocksDB snapshot. They are read by iterators of their own, on any thread, and
+ * written as canonical images. A view counts its entries when somebody asks, by looking at all.
+ */
+#include "backend/entries_image.h"
+#include "backend/rocksdb/rocks.h"
+
+static void view_free(kwr_engine_view *view) {
+    const kwr_env *env = view->db->env;
+    if (view->snapshot != NULL) rocksdb_release_snapshot(view->db->db, view->snapshot);
+    kwr_free(env, view->families, view->state_count * sizeof(void *));
+    kwr_free(env, view->kinds, view->state_count * sizeof *view->kinds);
+    kwr_rocks_db_release(view->db);
+    kwr_free(env, view, sizeof *view);
+}
+
+void kwr_rocks_view_release(kwr_engine_view *view) {
+    if (view == NULL) return;
+    atomic_fetch_sub_explicit(&view->db->views, 1, memory_order_relaxed);
+    view_free(view);
+}
+
+kwr_status kwr_rocks_freeze(kwr_engine *e, kwr_engine_view **out) {
+    for (uint32_t i = 0; i < e->state_count; i++) {
+        rocks_state *s;
+        KWR_TRY(kwr_rocks_begin(e, i, &s));
+        kwr_rocks_iterator_end(s);
+    }
+    kwr_engine_view *view = kwr_calloc(e->env, sizeof *view);
+    if (view == NULL) return KWR_ERR_NOMEM;
+    atomic_fetch_add_explicit(&e->db->references, 1, memory_order_relaxed);
+    view->db = e->db;
+    view->state_count = e->state_count;
+    view->families = kwr_alloc_array(e->env, e->state_count, sizeof(void *));
+    view->kinds = kwr_alloc_array(e->env, e->state_count, sizeof *view->kinds);
+    if (view->families != NULL && view->kinds != NULL)
+        view->snapshot = rocksdb_create_snapshot(e->db->db);
+    if (view->snapshot == NULL) {
+        view_free(view);
+        return KWR_ERR_NOMEM;
+    }
+    for (size_t i = 0; i < e->state_count; i++) {
+        view->families[i] = e->states[i].family;
+        view->kinds[i] = e->states[i].kind;
+    }
+    atomic_fetch_add_explicit(&e->db->views, 1, memory_order_relaxed);
+    *out = view;
+    return KWR_OK;
+}
+
+/* ---- walking ---- */
+
+/* Every stored key of a state from `low` on and below `high`. */
+static kwr_status walk_range(kwr_engine_view *view, uint32_t state, const uint8_t *low,
+                             const uint8_t *high, size_t size, kwr_entry_fn fn, void *fn_ctx) {
+    const bool collection = kwr_state_is_collection(view->kinds[state]);
+    rocksdb_readoptions_t *options = rocksdb_readoptions_create();
+    rocksdb_readoptions_set_snapshot(options, view->snapshot);
+    rocksdb_readoptions_set_fill_cache(options, 0);
+    rocksdb_readoptions_set_readahead_size(options, 1 << 20);
+    if (high != NULL)
+        rocksdb_readoptions_set_iterate_upper_bound(options, (const char *)high, size);
+    rocksdb_iterator_t *it =
+        rocksdb_create_iterator_cf(view->db->db, options, view->families[state]);
+    kwr_status status = KWR_OK;
+    for (rocksdb_iter_seek(it, (const char *)low, size); status == KWR_OK && rocksdb_iter_valid(it);
+         rocksdb_iter_next(it)) {
+        kwr_entry entry = { .state = state };
+        bool header = false;
+        size_t length = 0;
+        const char *key = rocksdb_iter_key(it, &length);
+        if (!kwr_rocks_key_parse((const uint8_t *)key, length, collection, &entry, &header)) {
+            status = KWR_ERR_CORRUPT;
+            break;
+        }
+        if (header) continue;
+        const char *value = rocksdb_iter_value(it, &length);
+        entry.value = (kwr_slice){ value, length };
+        status = fn(fn_ctx, &entry);
+    }
+    char *words = NULL;
+    rocksdb_iter_get_error(it, &words);
+    if (words != NULL && status == KWR_OK) status = KWR_ERR_CORRUPT;
+    rocksdb_free(words);
+    rocksdb_iter_destroy(it);
+    rocksdb_readoptions_destroy(options);
+    return status;
+}
+
+kwr_status kwr_rocks_view_walk(kwr_engine_view *view, uint32_t state, uint32_t key_group,
+                               kwr_entry_fn fn, void *fn_ctx) {
+    const uint8_t low[2] = { (uint8_t)(key_group >> 8), (uint8_t)key_group };
+    const uint8_t high[2] = { (uint8_t)((key_group + 1) >> 8), (uint8_t)(key_group + 1) };
+    if (state >= view->state_count) return KWR_OK;
+    return walk_range(view, state, low, key_group == 0xffff ? NULL : high, 2, fn, fn_ctx);
+}
+
+typedef struct counting {
+    const kwr_env *env;
+    kwr_state_count sum;
+    bool collection;
+    kwr_buffer last; /* key and namespace of the entry at hand */
+    size_t last_key_size;
+    bool begun;
+} counting;
+
+static kwr_status count_entry(void *ctx, const kwr_entry *entry) {
+    counting *c = ctx;
+    c->sum.entry_bytes += entry->value.size + entry->subkey.size;
+    c->sum.elements += c->collection;
+    const size_t size = entry->key.size + entry->name.size;
+    if (c->collection && c->begun && c->last_key_size == entry->key.size && c->last.size == size &&
+        (entry->key.size == 0 || memcmp(c->last.data, entry->key.data, entry->key.size) == 0) &&
+        (entry->name.size == 0 ||
+         memcmp(c->last.data + entry->key.size, entry->name.data, entry->name.size) == 0))
+        return KWR_OK;
+    c->sum.entries++;
+    c->sum.entry_bytes += size;
+    if (!c->collection) return KWR_OK;
+    c->last.size = 0;
+    kwr_buffer_append(&c->last, entry->key.data, entry->key.size);
+    kwr_buffer_append(&c->last, entry->name.data, entry->name.size);
+    c->last_key_size = entry->key.size;
+    c->begun = true;
+    return c->last.failed ? KWR_ERR_NOMEM : KWR_OK;
+}
+
+void kwr_rocks_view_count(kwr_engine_view *view, uint32_t state, kwr_state_count *out) {
+    *out = (kwr_state_count){ 0 };
+    if (state >= view->state_count) return;
+    counting c = { .env = view->db->env,
+                   .last = { .env = view->db->env },
+                   .collection = kwr_state_is_collection(view->kinds[state]) };
+    const uint8_t low[2] = { 0 };
+    const kwr_status status = walk_range(view, state, low, NULL, 2, count_entry, &c);
+    kwr_buffer_free(&c.last);
+    if (status == KWR_OK) *out = c.sum;
+}
+
+/* ---- images ---- */
+
+static kwr_status write_entry(void *ctx, const kwr_entry *entry) {
+    return kwr_entries_add(ctx, entry);
+}
+
+kwr_status kwr_rocks_view_images(kwr_engine_view *view, uint32_t key_group, kwr_page_sink *sink) {
+    /* Ids need to differ within one key group's images only: they are never referred to. */
+    uint64_t next_id = (uint64_t)key_group << 40 | 1;
+    for (uint32_t state = 0; state < view->state_count; state++) {
+        kwr_entries_writer w;
+        kwr_entries_begin(&w, view->db->env, sink, &next_id, state, key_group,
+                          kwr_state_is_collection(view->kinds[state]));
+        kwr_status status = kwr_rocks_view_walk(view, state, key_group, write_entry, &w);
+        if (status == KWR_OK) status = kwr_entries_end(&w);
+        kwr_entries_free(&w);
+        if (status != KWR_OK) return status;
+    }
+    return KWR_OK;
+}
