@@ -715,7 +715,7 @@ static void draw_shape(uint64_t seed, sim_shape *out) {
     s.rescale = kwr_sim_below(&rng, 2) == 0;
     s.counts = 1 + (unsigned)kwr_sim_below(&rng, SIM_COUNTS_MAX);
     s.keys = 1 + (unsigned)kwr_sim_below(&rng, SIM_KEYS_MAX);
-    s.records = 10 + (unsigned)kwr_sim_below(&rng, 120);
+    s.records = 8 + (unsigned)kwr_sim_below(&rng, 80);
     s.max_parallelism = parallelisms[kwr_sim_below(&rng, 4)];
     if (s.counts > s.max_parallelism) s.counts = s.max_parallelism;
     s.retain = 1 + (unsigned)kwr_sim_below(&rng, 3);
