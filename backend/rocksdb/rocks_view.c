@@ -102,6 +102,7 @@ typedef struct counting {
     bool collection;
     kwr_buffer last; /* key and namespace of the entry at hand */
     size_t last_key_size;
+    uint32_t last_group; /* timers have the same empty key in each */
     bool begun;
 } counting;
 
@@ -110,7 +111,8 @@ static kwr_status count_entry(void *ctx, const kwr_entry *entry) {
     c->sum.entry_bytes += entry->value.size + entry->subkey.size;
     c->sum.elements += c->collection;
     const size_t size = entry->key.size + entry->name.size;
-    if (c->collection && c->begun && c->last_key_size == entry->key.size && c->last.size == size &&
+    if (c->collection && c->begun && c->last_group == entry->key_group &&
+        c->last_key_size == entry->key.size && c->last.size == size &&
         (entry->key.size == 0 || memcmp(c->last.data, entry->key.data, entry->key.size) == 0) &&
         (entry->name.size == 0 ||
          memcmp(c->last.data + entry->key.size, entry->name.data, entry->name.size) == 0))
@@ -122,6 +124,7 @@ static kwr_status count_entry(void *ctx, const kwr_entry *entry) {
     kwr_buffer_append(&c->last, entry->key.data, entry->key.size);
     kwr_buffer_append(&c->last, entry->name.data, entry->name.size);
     c->last_key_size = entry->key.size;
+    c->last_group = entry->key_group;
     c->begun = true;
     return c->last.failed ? KWR_ERR_NOMEM : KWR_OK;
 }

@@ -9,6 +9,7 @@
 #include "keyweir/type.h"
 #include "keyweir/backend.h"
 #include "keyweir/state.h"
+#include "keyweir/timers.h"
 #include "keyweir/raw.h"
 #include "keyweir/across.h"
 #include "keyweir/list.h"

@@ -400,6 +400,116 @@ CONF_TEST(across, a_view_gives_every_entry_of_a_key_group) {
     kwr_view_release(view);
 }
 
+/* ---- collections ---- */
+
+enum { MAP_KEYS = 7, MAP_ELEMENTS = 300 };
+
+/* Key i has (i + 1) squared elements, in the namespace "w" and once more in "x". */
+static kwr_map *fill_maps(conf *c) {
+    kwr_map *m = conf_map(c, "m", KWR_TYPE_STRING, KWR_TYPE_BYTES);
+    char key[16], user_key[16];
+    for (int i = 0; i < MAP_KEYS; i++) {
+        key_name(key, i);
+        conf_set_key(c, key);
+        for (int j = 0; j < (i + 1) * (i + 1) * MAP_ELEMENTS / 50; j++) {
+            (void)snprintf(user_key, sizeof user_key, "u%05d", j * 17 % 20011);
+            MUST(kwr_map_set_namespace(m, conf_slice("w")));
+            MUST(kwr_map_put(m, conf_slice(user_key), conf_slice("value")));
+            MUST(kwr_map_set_namespace(m, conf_slice("x")));
+            MUST(kwr_map_put(m, conf_slice(user_key), conf_slice("")));
+        }
+    }
+    return m;
+}
+
+static uint64_t map_elements(void) {
+    uint64_t sum = 0;
+    for (int i = 0; i < MAP_KEYS; i++)
+        sum += (uint64_t)((i + 1) * (i + 1) * MAP_ELEMENTS / 50);
+    return sum;
+}
+
+CONF_COLLECTION_TEST(across, a_key_with_many_elements_is_met_once) {
+    conf_open(c);
+    kwr_map *m = fill_maps(c);
+    met one = { .c = c }, pairs = { .c = c }, applied = { .c = c };
+    MUST(kwr_state_keys(kwr_map_state(m), meet, &one));
+    MUST(kwr_state_keys_and_namespaces(kwr_map_state(m), meet, &pairs));
+    MUST(kwr_state_apply(kwr_map_state(m), meet, &applied));
+    CHECK(one.total == MAP_KEYS && applied.total == MAP_KEYS);
+    CHECK(pairs.total == (size_t)2 * MAP_KEYS && pairs.name_size == (size_t)2 * MAP_KEYS);
+    for (int i = 0; i < MAP_KEYS; i++)
+        CHECK(one.count[i] == 1 && pairs.count[i] == 2);
+}
+
+static kwr_status clear_map(void *ctx, kwr_slice key, uint32_t key_group, kwr_slice name) {
+    (void)key, (void)key_group, (void)name;
+    return kwr_map_clear((kwr_map *)ctx);
+}
+
+CONF_COLLECTION_TEST(across, apply_clears_collections) {
+    conf_open(c);
+    kwr_map *m = fill_maps(c);
+    MUST(kwr_state_apply(kwr_map_state(m), clear_map, m));
+    met left = { .c = c };
+    MUST(kwr_state_keys_and_namespaces(kwr_map_state(m), meet, &left));
+    CHECK(left.total == MAP_KEYS && left.name_size == MAP_KEYS);
+    kwr_state_size size = { .struct_size = sizeof size };
+    MUST(kwr_state_get_size(kwr_map_state(m), &size));
+    CHECK(size.entries == MAP_KEYS && size.elements == map_elements());
+}
+
+CONF_COLLECTION_TEST(across, sizes_count_entries_and_elements) {
+    conf_open(c);
+    kwr_map *m = fill_maps(c);
+    kwr_state_size all = { .struct_size = sizeof all }, sum = { 0 };
+    MUST(kwr_state_get_size(kwr_map_state(m), &all));
+    for (uint32_t group = 0; group < 128; group++) {
+        kwr_state_size part = { .struct_size = sizeof part };
+        MUST(kwr_state_get_group_size(kwr_map_state(m), group, &part));
+        sum.entries += part.entries;
+        sum.elements += part.elements;
+        sum.bytes += part.bytes;
+    }
+    CHECK(all.entries == (uint64_t)2 * MAP_KEYS && all.elements == 2 * map_elements());
+    CHECK(all.bytes == (uint64_t)2 * MAP_KEYS * (5 + 1) + map_elements() * (6 + 5 + 6));
+    CHECK(sum.entries == all.entries && sum.elements == all.elements && sum.bytes == all.bytes);
+}
+
+typedef struct in_order {
+    conf *c;
+    size_t count;
+    char last[64];
+} in_order;
+
+static kwr_status meet_element(void *ctx, const kwr_view_entry *entry) {
+    in_order *o = (in_order *)ctx;
+    const conf *c = o->c;
+    char now[64];
+    CHECK(entry->name.size == 1 && entry->subkey.size == 6 && entry->key.size == 5);
+    (void)snprintf(now, sizeof now, "%.5s %.1s %.6s", (const char *)entry->key.data,
+                   (const char *)entry->name.data, (const char *)entry->subkey.data);
+    /* Of one entry in the order of user keys. */
+    if (memcmp(now, o->last, 8) == 0) CHECK(strcmp(now, o->last) > 0);
+    memcpy(o->last, now, sizeof now);
+    CHECK(entry->value.size == (*(const char *)entry->name.data == 'w' ? 5 : 0));
+    o->count++;
+    return KWR_OK;
+}
+
+CONF_COLLECTION_TEST(across, a_view_gives_the_elements_of_an_entry_in_order) {
+    conf_open(c);
+    (void)fill_maps(c);
+    kwr_view *view;
+    kwr_error err;
+    in_order o = { .c = c };
+    MUST(kwr_backend_freeze(c->backend, &view));
+    for (uint32_t group = 0; group < 128; group++)
+        MUST(kwr_view_entries(view, 0, group, meet_element, &o, &err));
+    CHECK(o.count == 2 * map_elements());
+    kwr_view_release(view);
+}
+
 CONF_TEST(across, raw_state_has_no_keys) {
     conf_open(c);
     const kwr_raw_descriptor descriptor = { .struct_size = sizeof descriptor, .name = "raw" };
