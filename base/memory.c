@@ -138,9 +138,14 @@ void kwr_buffer_printf(kwr_buffer *buffer, const char *format, ...) {
     va_list args, again;
     va_start(args, format);
     va_copy(again, args);
-    const int size = vsnprintf(NULL, 0, format, args);
+    /* Where there is room, once; else a second time when it is known how much it takes. */
+    const size_t room = buffer->failed ? 0 : buffer->capacity - buffer->size;
+    char *at = room == 0 ? NULL : (char *)buffer->data + buffer->size;
+    const int size = vsnprintf(at, room, format, args);
     if (size < 0) {
         buffer->failed = true;
+    } else if ((size_t)size < room) {
+        buffer->size += (size_t)size;
     } else if (buffer_reserve(buffer, (size_t)size + 1)) {
         vsnprintf((char *)buffer->data + buffer->size, (size_t)size + 1, format, again);
         buffer->size += (size_t)size;

@@ -31,7 +31,7 @@ void kwr_sim_plan_of(uint64_t seed, kwr_sim_plan *out) {
     kwr_sim_rng rng = kwr_sim_rng_of(seed, KWR_SIM_STREAM_PLAN);
     kwr_sim_plan plan = { .struct_size = sizeof plan, .seed = seed };
     plan.policy = (unsigned)kwr_sim_below(&rng, 3);
-    plan.steps = 500 + (unsigned)kwr_sim_below(&rng, 3000);
+    plan.steps = 300 + (unsigned)kwr_sim_below(&rng, 2000);
     for (unsigned f = 1; f < KWR_SIM_FAULTS; f++) {
         const bool off = kwr_sim_below(&rng, 3) == 0;
         const uint32_t rate = (uint32_t)kwr_sim_below(&rng, most[f]) + 1;

@@ -38,10 +38,13 @@ void kwr_json_digest(kwr_buffer *out, const kwr_digest *digest) {
 }
 
 void kwr_json_hex(kwr_buffer *out, const void *data, size_t size) {
+    static const char digits[] = "0123456789abcdef";
     const uint8_t *bytes = data;
     kwr_json_text(out, "\"");
-    for (size_t i = 0; i < size; i++)
-        kwr_buffer_printf(out, "%02x", bytes[i]);
+    for (size_t i = 0; i < size; i++) {
+        const char pair[2] = { digits[bytes[i] >> 4], digits[bytes[i] & 15] };
+        kwr_buffer_append(out, pair, sizeof pair);
+    }
     kwr_json_text(out, "\"");
 }
 

@@ -8,23 +8,37 @@
 
 enum { COMMIT_TRIES = 3 };
 
-static kwr_status commit_all(eng_sink *sink, kwr_task *task, uint64_t checkpoint, kwr_error *err) {
+/* Commits those of `*of`, sets `*of` to the next checkpoint that has some, 0 for none. */
+static kwr_status commit_of(eng_sink *sink, kwr_task *task, uint64_t *of, kwr_error *err) {
     const size_t count = kwr_task_committable_count(task);
+    uint64_t next = 0;
     size_t done = 0;
     for (size_t i = 0; i < count; i++) {
-        uint64_t of = 0;
+        uint64_t checkpoint = 0;
         kwr_slice token;
         eng_committable committable;
-        const kwr_status status = kwr_task_committable(task, i, &of, &token);
+        const kwr_status status = kwr_task_committable(task, i, &checkpoint, &token);
         if (status < KWR_OK) {
             return eng_pass(err, status, kwr_task_error(task), "reading a committable");
         }
-        if (of > checkpoint) continue;
+        if (checkpoint > *of && (next == 0 || checkpoint < next)) next = checkpoint;
+        if (checkpoint != *of) continue;
         ENG_TRY(eng_token_parse(token, &committable, err));
         ENG_TRY(eng_output_commit(sink->options.output, &committable, err));
         done++;
     }
+    *of = next;
     return done > 0 ? eng_output_sync(sink->options.output, err) : KWR_OK;
+}
+
+/* One checkpoint durable before the next is touched: after a power loss no output may stand there
+ * without what came before it. */
+static kwr_status commit_all(eng_sink *sink, kwr_task *task, uint64_t checkpoint, kwr_error *err) {
+    uint64_t of = 0;
+    do {
+        ENG_TRY(commit_of(sink, task, &of, err));
+    } while (of != 0 && of <= checkpoint);
+    return KWR_OK;
 }
 
 kwr_status eng_sink_commit(eng_sink *sink, kwr_task *task, uint64_t checkpoint, kwr_error *err) {

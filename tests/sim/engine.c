@@ -14,15 +14,17 @@
 #include "tests/sim/sink.h"
 
 enum {
-    NODES_MAX = SIM_SOURCES_MAX + 2 * SIM_COUNTS_MAX,
-    CHANNELS_MAX = SIM_SOURCES_MAX * SIM_COUNTS_MAX + SIM_COUNTS_MAX,
+    NODES_MAX = SIM_SPLITS_MAX + 3 * SIM_COUNTS_MAX,
+    CHANNELS_MAX = (SIM_SPLITS_MAX + SIM_COUNTS_MAX + 1) * SIM_COUNTS_MAX,
+    INPUTS_MAX = SIM_SPLITS_MAX > SIM_COUNTS_MAX ? SIM_SPLITS_MAX : SIM_COUNTS_MAX,
     CHANNEL_DEPTH = 6,
     PROCESSES_MAX = 4,
     STREAM_SHAPE = KWR_SIM_STREAM_SUBJECT,
     STREAM_SCRIPT,
+    STREAM_PARALLELISM,
 };
 
-typedef enum node_kind { NODE_SOURCE, NODE_COUNT, NODE_SINK } node_kind;
+typedef enum node_kind { NODE_SOURCE, NODE_COUNT, NODE_TALLY, NODE_SINK } node_kind;
 typedef struct engine engine;
 
 /* A record: the key, and behind counts the count. */
@@ -48,12 +50,15 @@ typedef struct node {
     kwr_sim_process *process;
     kwr_task *task;
     uint32_t number; /* in the job */
-    channel *inputs[SIM_SOURCES_MAX];
+    channel *inputs[INPUTS_MAX];
     channel *outputs[SIM_COUNTS_MAX];
     unsigned input_count, output_count;
-    uint64_t position; /* sources */
+    bool owned[SIM_SPLITS_MAX]; /* sources: splits, and how far they were read */
+    uint64_t positions[SIM_SPLITS_MAX];
     bool end_told;
-    kwr_reducing *state;
+    kwr_reducing *count; /* by key */
+    kwr_value *total;    /* by family: its records */
+    kwr_value *latest;   /* by family, the key as namespace: its count */
     sim_sink *sink;
     bool final_committed;
 } node;
@@ -64,6 +69,7 @@ struct engine {
     kwr_storage *storages[PROCESSES_MAX];
     kwr_job *job;
     kwr_job_info info;
+    unsigned sources, counts;
     node nodes[NODES_MAX];
     unsigned node_count;
     channel channels[CHANNELS_MAX];
@@ -136,14 +142,27 @@ static kwr_slice key_text(unsigned key, char out[16]) {
     return (kwr_slice){ out, (size_t)size };
 }
 
-static kwr_status set_position(node *n) {
+static kwr_slice family_text(unsigned key, char out[16]) {
+    const int size = snprintf(out, 16, "f%u", key / SIM_FAMILY);
+    return (kwr_slice){ out, (size_t)size };
+}
+
+static kwr_status set_position(node *n, unsigned split) {
     char id[16], position[24];
-    const int id_size = snprintf(id, sizeof id, "s%u", n->index);
-    const int size = snprintf(position, sizeof position, "%llu", (unsigned long long)n->position);
-    const kwr_split split = { .id = { id, (size_t)id_size },
-                              .identity = { "script", 6 },
-                              .position = { position, (size_t)size } };
-    return kwr_task_set_split(n->task, &split);
+    const int id_size = snprintf(id, sizeof id, "s%u", split);
+    const int size =
+        snprintf(position, sizeof position, "%llu", (unsigned long long)n->positions[split]);
+    const kwr_split s = { .id = { id, (size_t)id_size },
+                          .identity = { "script", 6 },
+                          .position = { position, (size_t)size } };
+    return kwr_task_set_split(n->task, &s);
+}
+
+static kwr_status set_positions(node *n) {
+    kwr_status status = KWR_OK;
+    for (unsigned i = 0; i < SIM_SPLITS_MAX && status >= KWR_OK; i++)
+        if (n->owned[i]) status = set_position(n, i);
+    return status;
 }
 
 /* Whether the attempt goes on after this failure of a checkpoint. It must have a cause anyway. */
@@ -164,7 +183,7 @@ static void take_part(node *n, const kwr_barrier *barrier) {
     kwr_error err = { 0 };
     kwr_status status = KWR_OK;
     push_barrier(n, barrier);
-    if (n->kind == NODE_SOURCE) status = set_position(n);
+    if (n->kind == NODE_SOURCE) status = set_positions(n);
     if (n->kind == NODE_SINK) status = sim_sink_pre_commit(n->sink, barrier->checkpoint, &err);
     if (status < KWR_OK) {
         if (n->kind == NODE_SOURCE) err = *kwr_task_error(n->task);
@@ -192,22 +211,48 @@ static void follow(node *n, const kwr_alignment *alignment, channel *current) {
     if (alignment->snapshot) take_part(n, &alignment->barrier);
 }
 
-static kwr_status count_record(node *n, const item *record) {
+/* The channel to the task that owns the key. */
+static channel *route(const node *n, kwr_slice key) {
+    const kwr_job_info *info = &n->engine->info;
+    const uint32_t group = kwr_key_group(key, info->seed, info->max_parallelism);
+    return n->outputs[kwr_key_group_owner(group, n->engine->counts, info->max_parallelism)];
+}
+
+static void count_record(node *n, const item *record) {
     char text[16];
     const int64_t one = 1;
     kwr_slice result;
     kwr_backend *backend = kwr_task_backend(n->task);
     kwr_status status = kwr_backend_set_key(backend, key_text(record->key, text));
     if (status >= KWR_OK)
-        status = kwr_reducing_add(n->state, (kwr_slice){ &one, sizeof one }, &result);
+        status = kwr_reducing_add(n->count, (kwr_slice){ &one, sizeof one }, &result);
     if (status < KWR_OK) {
         fail(n->engine, status, kwr_backend_error(backend));
-        return status;
+        return;
     }
     item out = { .key = record->key };
     memcpy(&out.count, result.data, sizeof out.count);
-    push(n->outputs[0], &out);
-    return KWR_OK;
+    push(route(n, family_text(record->key, text)), &out);
+}
+
+static void tally_record(node *n, const item *record) {
+    char family[16], key[16];
+    void *total = NULL;
+    uint64_t records;
+    kwr_backend *backend = kwr_task_backend(n->task);
+    kwr_status status = kwr_backend_set_key(backend, family_text(record->key, family));
+    if (status >= KWR_OK) status = kwr_value_set_namespace(n->latest, key_text(record->key, key));
+    if (status >= KWR_OK)
+        status = kwr_value_put(n->latest, (kwr_slice){ &record->count, sizeof record->count });
+    if (status >= KWR_OK) status = kwr_value_modify(n->total, sizeof records, &total, NULL);
+    if (status < KWR_OK) {
+        fail(n->engine, status, kwr_backend_error(backend));
+        return;
+    }
+    memcpy(&records, total, sizeof records);
+    records++;
+    memcpy(total, &records, sizeof records);
+    push(n->outputs[0], record);
 }
 
 static void write_record(node *n, const item *record) {
@@ -228,7 +273,9 @@ static void handle_item(node *n, channel *c, const item *what) {
         else
             follow(n, &alignment, c);
     } else if (n->kind == NODE_COUNT) {
-        (void)count_record(n, what);
+        count_record(n, what);
+    } else if (n->kind == NODE_TALLY) {
+        tally_record(n, what);
     } else {
         write_record(n, what);
     }
@@ -239,16 +286,19 @@ static bool ready_input(const node *n, const channel *c) {
     return c->first->is_barrier || !full(n);
 }
 
-static void emit_record(node *n) {
-    engine *e = n->engine;
-    const unsigned key = e->run->key_of[n->index * e->run->shape.records + n->position];
+static bool left(const node *n, unsigned split) {
+    return n->owned[split] && n->positions[split] < n->engine->run->shape.records;
+}
+
+/* The nth of the splits that have records left. */
+static void emit_record(node *n, size_t nth) {
+    const sim_job *run = n->engine->run;
+    unsigned split = 0;
     char text[16];
-    const uint32_t group =
-        kwr_key_group(key_text(key, text), e->info.seed, e->info.max_parallelism);
-    const unsigned to = kwr_key_group_owner(group, e->run->shape.counts, e->info.max_parallelism);
-    const item record = { .key = key };
-    push(n->outputs[to], &record);
-    n->position++;
+    while (!left(n, split) || nth-- > 0)
+        split++;
+    const item record = { .key = run->key_of[split * run->shape.records + n->positions[split]++] };
+    push(route(n, key_text(record.key, text)), &record);
 }
 
 static void commit(node *n, uint64_t checkpoint, bool final) {
@@ -308,34 +358,64 @@ static void open_job(void *ctx) {
     }
     e->info.struct_size = sizeof e->info;
     kwr_job_get_info(e->job, &e->info);
-    static const char *const names[] = { "source", "count", "sink" };
-    static const unsigned roles[] = { KWR_TASK_SOURCE, KWR_TASK_KEYED, KWR_TASK_SINK };
+    static const char *const names[] = { "source", "count", "tally", "sink" };
+    static const unsigned roles[] = { KWR_TASK_SOURCE, KWR_TASK_KEYED, KWR_TASK_KEYED,
+                                      KWR_TASK_SINK };
     for (unsigned i = 0; i < e->node_count && !e->failed; i++) {
         node *n = &e->nodes[i];
-        const uint32_t parallelism = n->kind == NODE_SOURCE ? shape->sources : shape->counts;
+        const uint32_t parallelism = n->kind == NODE_SOURCE ? e->sources : e->counts;
         const kwr_status added = kwr_job_add_task(e->job, names[n->kind], n->index, parallelism,
                                                   roles[n->kind], &n->number, &err);
         if (added < KWR_OK) fail(e, added, &err);
     }
 }
 
-static void open_state(node *n, kwr_error *err) {
-    const kwr_reducing_descriptor descriptor = { .struct_size = sizeof descriptor,
-                                                 .name = "count",
-                                                 .type = { .kind = KWR_TYPE_I64 },
-                                                 .reduce = KWR_REDUCE_SUM };
-    const kwr_status status =
-        kwr_reducing_open(kwr_task_backend(n->task), &descriptor, &n->state, err);
-    if (status < KWR_OK) fail(n->engine, status, err);
+static kwr_status open_count(node *n, kwr_error *err) {
+    const kwr_reducing_descriptor count = { .struct_size = sizeof count,
+                                            .name = "count",
+                                            .type = { .kind = KWR_TYPE_I64 },
+                                            .reduce = KWR_REDUCE_SUM };
+    return kwr_reducing_open(kwr_task_backend(n->task), &count, &n->count, err);
 }
 
-static void restore_position(node *n) {
-    kwr_split split;
-    if (kwr_task_split_count(n->task) == 0) return;
-    if (kwr_task_split(n->task, 0, &split) < KWR_OK) return;
-    n->position = 0;
-    for (size_t i = 0; i < split.position.size; i++)
-        n->position = 10 * n->position + (unsigned)(((const char *)split.position.data)[i] - '0');
+static kwr_status open_tally(node *n, kwr_error *err) {
+    const kwr_value_descriptor total = { .struct_size = sizeof total,
+                                         .name = "total",
+                                         .type = { .kind = KWR_TYPE_U64 } };
+    const kwr_value_descriptor latest = { .struct_size = sizeof latest,
+                                          .name = "latest",
+                                          .type = { .kind = KWR_TYPE_U64 } };
+    const kwr_status status = kwr_value_open(kwr_task_backend(n->task), &total, &n->total, err);
+    if (status < KWR_OK) return status;
+    return kwr_value_open(kwr_task_backend(n->task), &latest, &n->latest, err);
+}
+
+static uint64_t number(kwr_slice text) {
+    uint64_t value = 0;
+    for (size_t i = 0; i < text.size; i++)
+        value = 10 * value + (unsigned)(((const char *)text.data)[i] - '0');
+    return value;
+}
+
+/* What the checkpoint gave this task; in a job that starts empty every task takes its share. */
+static void restore_positions(node *n) {
+    const engine *e = n->engine;
+    const size_t count = kwr_task_split_count(n->task);
+    if (e->info.restored_checkpoint == 0)
+        for (unsigned i = 0; i < e->run->shape.splits; i++)
+            n->owned[i] = i % e->sources == n->index;
+    for (size_t i = 0; i < count; i++) {
+        kwr_split split;
+        if (kwr_task_split(n->task, i, &split) < KWR_OK) return;
+        const kwr_slice digits = { (const char *)split.id.data + 1, split.id.size - 1 };
+        const uint64_t which = number(digits);
+        if (which >= SIM_SPLITS_MAX) {
+            kwr_sim_violated(e->run->sim, "a split came back that was never set");
+            return;
+        }
+        n->owned[which] = true;
+        n->positions[which] = number(split.position);
+    }
 }
 
 typedef struct opening {
@@ -361,12 +441,12 @@ static void open_task(void *ctx) {
         fail(n->engine, status, &err);
         return;
     }
-    if (n->kind == NODE_SOURCE) restore_position(n);
-    if (n->kind == NODE_COUNT) open_state(n, &err);
-    if (n->kind == NODE_SINK) {
+    if (n->kind == NODE_SOURCE) restore_positions(n);
+    if (n->kind == NODE_COUNT) status = open_count(n, &err);
+    if (n->kind == NODE_TALLY) status = open_tally(n, &err);
+    if (n->kind == NODE_SINK)
         status = sim_sink_open(options.env, n->task, n->index, &n->sink, &err);
-        if (status < KWR_OK) fail(n->engine, status, &err);
-    }
+    if (status < KWR_OK) fail(n->engine, status, &err);
 }
 
 static void sweep_sink(void *ctx) {
@@ -431,31 +511,49 @@ static void open_all(engine *e) {
     if (!e->failed && e->info.restored_final) kwr_sim_attempt_finish(e->attempt);
 }
 
-static void lay_out(engine *e) {
-    const sim_shape *shape = &e->run->shape;
-    for (unsigned i = 0; i < shape->sources + 2 * shape->counts; i++) {
-        node *n = &e->nodes[e->node_count++];
+static void add_nodes(engine *e, node_kind kind, unsigned count) {
+    for (unsigned i = 0; i < count; i++) {
+        node *n = &e->nodes[e->node_count];
         n->engine = e;
-        n->kind = i < shape->sources                   ? NODE_SOURCE
-                  : i < shape->sources + shape->counts ? NODE_COUNT
-                                                       : NODE_SINK;
-        n->index = n->kind == NODE_SOURCE  ? i
-                   : n->kind == NODE_COUNT ? i - shape->sources
-                                           : i - shape->sources - shape->counts;
-        n->process = kwr_sim_attempt_process(e->attempt, i % shape->processes);
+        n->kind = kind;
+        n->index = i;
+        n->process = kwr_sim_attempt_process(e->attempt, e->node_count++ % e->run->shape.processes);
     }
-    for (unsigned c = 0; c < shape->counts; c++) {
-        node *count = &e->nodes[shape->sources + c];
-        for (unsigned s = 0; s < shape->sources; s++)
-            connect(e, &e->nodes[s], count);
-        connect(e, count, &e->nodes[shape->sources + shape->counts + c]);
+}
+
+/* Every source feeds every count, every count every tally, and each tally its sink. */
+static void lay_out(engine *e) {
+    add_nodes(e, NODE_SOURCE, e->sources);
+    add_nodes(e, NODE_COUNT, e->counts);
+    add_nodes(e, NODE_TALLY, e->counts);
+    add_nodes(e, NODE_SINK, e->counts);
+    node *counts = e->nodes + e->sources, *tallies = counts + e->counts,
+         *sinks = tallies + e->counts;
+    for (unsigned c = 0; c < e->counts; c++) {
+        for (unsigned s = 0; s < e->sources; s++)
+            connect(e, &e->nodes[s], &counts[c]);
+        for (unsigned from = 0; from < e->counts; from++)
+            connect(e, &counts[from], &tallies[c]);
+        connect(e, &tallies[c], &sinks[c]);
     }
+}
+
+/* The parallelism of this attempt: the first one's, or its own. */
+static void draw_parallelism(engine *e) {
+    const sim_shape *shape = &e->run->shape;
+    kwr_sim_rng rng = kwr_sim_rng_of(kwr_sim_seed(e->run->sim),
+                                     STREAM_PARALLELISM + kwr_sim_attempt_number(e->attempt));
+    const unsigned most =
+        shape->max_parallelism < SIM_COUNTS_MAX ? shape->max_parallelism : SIM_COUNTS_MAX;
+    e->sources = shape->rescale ? 1 + (unsigned)kwr_sim_below(&rng, shape->splits) : shape->sources;
+    e->counts = shape->rescale ? 1 + (unsigned)kwr_sim_below(&rng, most) : shape->counts;
 }
 
 static void *start(void *run, kwr_sim_attempt *attempt) {
     engine *e = must(calloc(1, sizeof *e));
     e->run = run;
     e->attempt = attempt;
+    draw_parallelism(e);
     lay_out(e);
     open_all(e);
     return e;
@@ -489,9 +587,14 @@ static void stop(void *state) {
 
 /* ---- stepping ---- */
 
-static bool source_ready(const node *n) {
-    if (n->kind != NODE_SOURCE) return false;
-    return n->position < n->engine->run->shape.records ? !full(n) : !n->end_told;
+/* A record of each split that has some left, then one time the end. */
+static size_t source_choices(const node *n) {
+    size_t count = 0;
+    if (n->kind != NODE_SOURCE) return 0;
+    for (unsigned i = 0; i < SIM_SPLITS_MAX; i++)
+        count += left(n, i);
+    if (count > 0) return full(n) ? 0 : count;
+    return !n->end_told;
 }
 
 static uint64_t job_deadline(const engine *e) {
@@ -507,8 +610,8 @@ static size_t choices(void *state, unsigned actor) {
         return e->job != NULL && !e->job_finished &&
                (e->poll || job_deadline(e) <= kwr_sim_now_ns(e->run->sim));
     const node *n = &e->nodes[actor - 1];
-    if (n->task == NULL) return 0;
-    size_t count = source_ready(n);
+    if (actor > e->node_count || n->task == NULL) return 0;
+    size_t count = source_choices(n);
     for (unsigned i = 0; i < n->input_count; i++)
         count += ready_input(n, n->inputs[i]);
     return count;
@@ -558,9 +661,12 @@ static void step(void *state, unsigned actor, size_t choice) {
         return;
     }
     node *n = &e->nodes[actor - 1];
-    if (source_ready(n) && choice-- == 0) {
-        if (n->position < e->run->shape.records)
-            emit_record(n);
+    if (n->kind == NODE_SOURCE) {
+        bool any = false;
+        for (unsigned i = 0; i < SIM_SPLITS_MAX; i++)
+            any = any || left(n, i);
+        if (any)
+            emit_record(n, choice);
         else
             n->end_told = kwr_task_source_ended(n->task) >= KWR_OK;
         return;
@@ -604,10 +710,12 @@ static void draw_shape(uint64_t seed, sim_shape *out) {
     static const unsigned parallelisms[] = { 1, 3, 16, 128 };
     kwr_sim_rng rng = kwr_sim_rng_of(seed, STREAM_SHAPE);
     sim_shape s = { 0 };
-    s.sources = 1 + (unsigned)kwr_sim_below(&rng, SIM_SOURCES_MAX);
+    s.splits = 1 + (unsigned)kwr_sim_below(&rng, SIM_SPLITS_MAX);
+    s.sources = 1 + (unsigned)kwr_sim_below(&rng, s.splits);
+    s.rescale = kwr_sim_below(&rng, 2) == 0;
     s.counts = 1 + (unsigned)kwr_sim_below(&rng, SIM_COUNTS_MAX);
     s.keys = 1 + (unsigned)kwr_sim_below(&rng, SIM_KEYS_MAX);
-    s.records = 10 + (unsigned)kwr_sim_below(&rng, 120);
+    s.records = 8 + (unsigned)kwr_sim_below(&rng, 80);
     s.max_parallelism = parallelisms[kwr_sim_below(&rng, 4)];
     if (s.counts > s.max_parallelism) s.counts = s.max_parallelism;
     s.retain = 1 + (unsigned)kwr_sim_below(&rng, 3);
@@ -625,7 +733,7 @@ static void *open_run(void *ctx, kwr_sim *sim) {
     run->sim = sim;
     draw_shape(kwr_sim_seed(sim), &run->shape);
     kwr_sim_rng rng = kwr_sim_rng_of(kwr_sim_seed(sim), STREAM_SCRIPT);
-    const size_t records = (size_t)run->shape.sources * run->shape.records;
+    const size_t records = (size_t)run->shape.splits * run->shape.records;
     run->key_of = must(malloc(records));
     for (size_t i = 0; i < records; i++) {
         const uint64_t a = kwr_sim_below(&rng, run->shape.keys),
@@ -644,18 +752,18 @@ static void close_run(void *ctx) {
 static void describe(void *ctx, char *out, size_t capacity) {
     const sim_shape *s = &((const sim_job *)ctx)->shape;
     snprintf(out, capacity,
-             "%u sources of %u records, %u counts, %u keys, %u key groups, %u processes, interval "
-             "%llu ms, timeout %llu ms, retain %u, inline %s",
-             s->sources, s->records, s->counts, s->keys, s->max_parallelism, s->processes,
-             (unsigned long long)s->interval_ms, (unsigned long long)s->timeout_ms, s->retain,
-             s->inline_off ? "off" : "on");
+             "%u splits of %u records, %u sources, %u counts%s, %u keys, %u key groups, %u "
+             "processes, interval %llu ms, timeout %llu ms, retain %u, inline %s",
+             s->splits, s->records, s->sources, s->counts, s->rescale ? " at first" : "", s->keys,
+             s->max_parallelism, s->processes, (unsigned long long)s->interval_ms,
+             (unsigned long long)s->timeout_ms, s->retain, s->inline_off ? "off" : "on");
 }
 
 static unsigned processes(void *run) { return ((const sim_job *)run)->shape.processes; }
 
 static unsigned actors(void *run) {
-    const sim_shape *s = &((const sim_job *)run)->shape;
-    return 1 + s->sources + 2 * s->counts;
+    (void)run;
+    return 1 + NODES_MAX;
 }
 
 static unsigned process_of(void *run, unsigned actor) {

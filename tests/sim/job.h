@@ -1,18 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The job under the simulator: sources, keyed counts on the page store, two-phase file sinks, and
- * a kwr_job, in the shape a seed draws.
+ * The job under the simulator: sources, counts by key, tallies by family of keys, two-phase file
+ * sinks, and a kwr_job, in the shape a seed draws. Attempts may differ in parallelism.
  */
 #ifndef KWR_TEST_SIM_JOB_H
 #define KWR_TEST_SIM_JOB_H
 
 #include "keyweir/sim.h"
 
-enum { SIM_SOURCES_MAX = 3, SIM_COUNTS_MAX = 3, SIM_KEYS_MAX = 24, SIM_KNOWN = 64 };
+enum { SIM_SPLITS_MAX = 3, SIM_COUNTS_MAX = 3, SIM_KEYS_MAX = 24, SIM_FAMILY = 4, SIM_KNOWN = 64 };
 
 typedef struct sim_shape {
-    unsigned sources, counts, keys;
-    unsigned records; /* for each source */
+    unsigned splits, keys;
+    unsigned records;         /* of each split */
+    unsigned sources, counts; /* tasks of the first attempt; counts, tallies and sinks as many */
+    bool rescale;             /* other attempts draw theirs anew */
     unsigned max_parallelism;
     unsigned retain;
     unsigned processes; /* the tasks of an attempt are spread over so many */
@@ -33,7 +35,7 @@ typedef struct sim_outlook {
 typedef struct sim_job {
     kwr_sim *sim;
     sim_shape shape;
-    uint8_t *key_of;   /* [source * records + position] */
+    uint8_t *key_of;   /* [split * records + position] */
     uint64_t notified; /* highest checkpoint any task was told of */
     /* Checkpoint folders that were found good, by hash, the last ones: most looks see one again. */
     struct {

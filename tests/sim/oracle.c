@@ -30,7 +30,8 @@ typedef struct looking {
     char *why;
     size_t why_size;
     bool good;
-    uint64_t counts[SIM_KEYS_MAX]; /* of the checkpoint being read */
+    /* Of the checkpoint being read: by key, by family, and by key again from the tallies. */
+    uint64_t counts[SIM_KEYS_MAX], totals[SIM_KEYS_MAX], latest[SIM_KEYS_MAX];
     const char *finding;
     char finding_text[512];
 } looking;
@@ -48,31 +49,42 @@ static bool excused(const looking *l, const char *text) {
     return l->damaged != NULL && strstr(text, l->damaged) != NULL;
 }
 
-/* Keys are "k<number>". */
-static bool parse_key(kwr_slice key, unsigned keys, unsigned *out) {
+/* Keys are "k<number>", families "f<number>". */
+static bool parse_name(char letter, kwr_slice key, unsigned keys, unsigned *out) {
     uint64_t number;
     const char *text = key.data;
-    if (key.size < 2 || text[0] != 'k' || !kwr_parse_u64(text + 1, key.size - 1, &number) ||
+    if (key.size < 2 || text[0] != letter || !kwr_parse_u64(text + 1, key.size - 1, &number) ||
         number >= keys)
         return false;
     *out = (unsigned)number;
     return true;
 }
 
+/* Where the entry belongs; NULL: nobody wrote it. */
+static uint64_t *place_of(looking *l, const kwr_manifest_operator *op, const kwr_state_info *state,
+                          const kwr_entry *entry) {
+    const unsigned keys = l->run->shape.keys;
+    unsigned key, family;
+    if (strcmp(op->id, "count") == 0)
+        return parse_name('k', entry->key, keys, &key) ? &l->counts[key] : NULL;
+    if (strcmp(op->id, "tally") != 0 || !parse_name('f', entry->key, keys, &family)) return NULL;
+    if (strcmp(state->name, "total") == 0) return &l->totals[family];
+    if (!parse_name('k', entry->name, keys, &key) || key / SIM_FAMILY != family) return NULL;
+    return &l->latest[key];
+}
+
 static kwr_status on_entry(void *ctx, const kwr_manifest_operator *op,
                            const kwr_manifest_subtask *subtask, const kwr_state_info *state,
                            const kwr_entry *entry) {
     looking *l = ctx;
-    unsigned key;
-    (void)op;
     (void)subtask;
-    (void)state;
-    if (entry->value.size != 8 || !parse_key(entry->key, l->run->shape.keys, &key) ||
-        l->counts[key] != 0) {
-        l->good = broken(l->why, l->why_size, "an entry of the state is not one we wrote");
+    uint64_t *place = place_of(l, op, state, entry);
+    if (entry->value.size != 8 || place == NULL || *place != 0) {
+        l->good =
+            broken(l->why, l->why_size, "an entry of the state is not one we wrote, or twice");
         return KWR_ERR_CORRUPT;
     }
-    l->counts[key] = kwr_get_le64(entry->value.data);
+    *place = kwr_get_le64(entry->value.data);
     return KWR_OK;
 }
 
@@ -85,16 +97,36 @@ static bool expected_counts(looking *l, const kwr_manifest *m, uint64_t *expecte
             const kwr_manifest_subtask *t = &m->operators[o].subtasks[s];
             for (size_t i = 0; i < t->split_count; i++) {
                 uint64_t position;
-                if (!kwr_parse_u64(t->splits[i].position.data, t->splits[i].position.size,
+                unsigned split;
+                if (!parse_name('s', t->splits[i].id, l->run->shape.splits, &split) ||
+                    !kwr_parse_u64(t->splits[i].position.data, t->splits[i].position.size,
                                    &position) ||
                     position > l->run->shape.records)
-                    return broken(l->why, l->why_size, "a split's position is not one we set");
+                    return broken(l->why, l->why_size, "a split or its position is not one we set");
                 for (uint64_t r = 0; r < position; r++)
-                    expected[l->run->key_of[s * l->run->shape.records + r]]++;
+                    expected[l->run->key_of[split * l->run->shape.records + r]]++;
             }
         }
     }
     return true;
+}
+
+static void compare_counts(looking *l, const kwr_slot *slot, const uint64_t *expected) {
+    uint64_t totals[SIM_KEYS_MAX] = { 0 };
+    for (unsigned k = 0; k < l->run->shape.keys; k++) {
+        totals[k / SIM_FAMILY] += expected[k];
+        if (l->counts[k] == expected[k] && l->latest[k] == expected[k]) continue;
+        l->good = broken(l->why, l->why_size,
+                         "not a consistent cut: checkpoint %llu has %llu and %llu for k%u, its "
+                         "sources have read %llu",
+                         (unsigned long long)slot->checkpoint, (unsigned long long)l->counts[k],
+                         (unsigned long long)l->latest[k], k, (unsigned long long)expected[k]);
+        return;
+    }
+    if (memcmp(totals, l->totals, sizeof totals) != 0)
+        l->good = broken(l->why, l->why_size,
+                         "not a consistent cut: checkpoint %llu has other totals than its sources",
+                         (unsigned long long)slot->checkpoint);
 }
 
 static void look_at_checkpoint(looking *l, const kwr_job_dirs *dirs, const kwr_limits *limits,
@@ -115,18 +147,13 @@ static void look_at_checkpoint(looking *l, const kwr_job_dirs *dirs, const kwr_l
                          (unsigned long long)slot->checkpoint, l->finding);
     } else {
         memset(l->counts, 0, sizeof l->counts);
+        memset(l->totals, 0, sizeof l->totals);
+        memset(l->latest, 0, sizeof l->latest);
         if (kwr_checkpoint_walk(dirs, limits, m, NULL, on_entry, l, &err) < KWR_OK && l->good)
             l->good = broken(l->why, l->why_size, "checkpoint %llu: %s",
                              (unsigned long long)slot->checkpoint, err.text);
         if (l->good) l->good = expected_counts(l, m, expected);
-        for (unsigned k = 0; l->good && k < l->run->shape.keys; k++)
-            if (l->counts[k] != expected[k])
-                l->good =
-                    broken(l->why, l->why_size,
-                           "not a consistent cut: checkpoint %llu has %llu for k%u, its "
-                           "sources have read %llu",
-                           (unsigned long long)slot->checkpoint, (unsigned long long)l->counts[k],
-                           k, (unsigned long long)expected[k]);
+        if (l->good) compare_counts(l, slot, expected);
     }
 done:
     kwr_manifest_free(m);
@@ -276,7 +303,7 @@ static bool read_part(const part *p, const sim_job *run, uint64_t *seen, char *w
         unsigned key;
         uint64_t count;
         if (tab == NULL ||
-            !parse_key((kwr_slice){ line, (size_t)(tab - line) }, run->shape.keys, &key) ||
+            !parse_name('k', (kwr_slice){ line, (size_t)(tab - line) }, run->shape.keys, &key) ||
             !kwr_parse_u64(tab + 1, (size_t)(end - tab - 1), &count))
             return broken(why, why_size, "a torn line in a part of checkpoint %llu",
                           (unsigned long long)p->checkpoint);
@@ -308,7 +335,7 @@ static bool check_output(const sim_job *run, const kwr_sim_disk *disk, uint64_t 
         free(list.items[i].data);
     }
     free(list.items);
-    for (size_t r = 0; r < (size_t)run->shape.sources * run->shape.records; r++)
+    for (size_t r = 0; r < (size_t)run->shape.splits * run->shape.records; r++)
         total[run->key_of[r]]++;
     for (unsigned k = 0; good && k < run->shape.keys; k++)
         if (complete ? seen[k] != total[k] : seen[k] > total[k])
