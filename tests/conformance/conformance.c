@@ -216,6 +216,17 @@ kwr_status conf_restore(conf *c, kwr_view *view, const kwr_backend_options *rest
     return status;
 }
 
+void conf_restart(conf *c) {
+    kwr_view *view;
+    kwr_error err;
+    MUST(kwr_backend_freeze(c->backend, &view));
+    kwr_backend *restored = NULL;
+    KWR_MUST_ERR(conf_restore(c, view, NULL, &restored, &err), err);
+    kwr_view_release(view);
+    kwr_backend_close(c->backend);
+    c->backend = restored;
+}
+
 /* ---- short forms ---- */
 
 void conf_set_key(conf *c, const char *key) {
@@ -230,7 +241,7 @@ bool conf_holds(kwr_value *value, const char *text) {
     kwr_slice got = { "x", 1 };
     const kwr_status status = kwr_value_get(value, &got);
     if (text == NULL) return status == KWR_NOT_FOUND && got.size == 0;
-    return status == KWR_OK && got.size == strlen(text) && memcmp(got.data, text, got.size) == 0;
+    return status == KWR_OK && conf_is(got, text);
 }
 
 void conf_add_i64(conf *c, kwr_reducing *reducing, int64_t number) {

@@ -69,6 +69,9 @@ kwr_list *conf_list(conf *c, const char *name, kwr_type_kind kind);
 kwr_map *conf_map(conf *c, const char *name, kwr_type_kind user_key, kwr_type_kind kind);
 
 static inline kwr_slice conf_slice(const char *text) { return (kwr_slice){ text, strlen(text) }; }
+static inline bool conf_is(kwr_slice got, const char *text) {
+    return got.size == strlen(text) && (got.size == 0 || memcmp(got.data, text, got.size) == 0);
+}
 void conf_set_key(conf *c, const char *key);
 void conf_put(conf *c, kwr_value *value, const char *data);
 /* True when the value is exactly this text; NULL: when there is none. */
@@ -76,6 +79,9 @@ bool conf_holds(kwr_value *value, const char *text);
 void conf_add_i64(conf *c, kwr_reducing *reducing, int64_t number);
 /* The number, or `absent`. */
 int64_t conf_i64(conf *c, kwr_reducing *reducing, int64_t absent);
+
+/* Replaces c->backend by the one restored from a snapshot of it. */
+void conf_restart(conf *c);
 
 /* One entry of a view by its state's name; NULL: absent. Looks at every entry, and fails the test
  * when one is met twice, is in the wrong group or out of the owned range. */

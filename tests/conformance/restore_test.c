@@ -2,18 +2,6 @@
 /* What a backend restored from a snapshot of a view holds, and what it is refused for. */
 #include "tests/conformance/conformance.h"
 
-/* Freezes c->backend and puts the restored one in its place. */
-static void restart(conf *c) {
-    kwr_view *view;
-    kwr_error err;
-    MUST(kwr_backend_freeze(c->backend, &view));
-    kwr_backend *restored = NULL;
-    KWR_MUST_ERR(conf_restore(c, view, NULL, &restored, &err), err);
-    kwr_view_release(view);
-    kwr_backend_close(c->backend);
-    c->backend = restored;
-}
-
 CONF_RESTORE_TEST(restore, gives_back_keys_namespaces_and_values) {
     conf_open(c);
     kwr_value *v = conf_value(c, "v", KWR_TYPE_BYTES);
@@ -32,7 +20,7 @@ CONF_RESTORE_TEST(restore, gives_back_keys_namespaces_and_values) {
     conf_set_key(c, "removed");
     conf_put(c, v, "x");
     MUST(kwr_value_clear(v));
-    restart(c);
+    conf_restart(c);
     /* Opened in another order than before. */
     r = conf_reducing(c, "r", KWR_TYPE_I64, KWR_REDUCE_SUM);
     v = conf_value(c, "v", KWR_TYPE_BYTES);
@@ -88,12 +76,12 @@ CONF_RESTORE_TEST(restore, a_state_that_nobody_opens_is_kept) {
     (void)conf_value(c, "empty", KWR_TYPE_I64);
     conf_set_key(c, "a");
     conf_put(c, v, "still here");
-    restart(c);
+    conf_restart(c);
     kwr_value *other = conf_value(c, "new", KWR_TYPE_BYTES);
     conf_set_key(c, "a");
     conf_put(c, other, "new too");
-    restart(c);
-    restart(c);
+    conf_restart(c);
+    conf_restart(c);
     v = conf_value(c, "forgotten", KWR_TYPE_STRING);
     conf_set_key(c, "a");
     CHECK(conf_holds(v, "still here"));

@@ -274,3 +274,146 @@ CONF_TEST(value, fixed_sizes_are_checked) {
     EXPECT(KWR_ERR_RANGE, kwr_value_put(v, conf_slice("12345")));
     CHECK_TEXT("state 'i32': a value of type i32 has 4 bytes, not 5");
 }
+
+/* ---- defaults ---- */
+
+static kwr_value *open_default(conf *c, const char *name, kwr_type_kind kind, kwr_slice value) {
+    const kwr_value_descriptor d = {
+        .struct_size = sizeof d, .name = name, .type = { .kind = kind }, .default_value = value
+    };
+    kwr_value *v = NULL;
+    kwr_error err;
+    KWR_MUST_ERR(kwr_value_open(c->backend, &d, &v, &err), err);
+    return v;
+}
+
+CONF_TEST(value, a_default_is_read_where_nothing_is_stored) {
+    conf_open(c);
+    char bytes[] = "default";
+    kwr_value *v = open_default(c, "v", KWR_TYPE_STRING, conf_slice(bytes));
+    bytes[0] = 'D'; /* it was copied */
+    conf_set_key(c, "a");
+    CHECK(conf_holds(v, "default"));
+    conf_put(c, v, "stored");
+    CHECK(conf_holds(v, "stored"));
+    MUST(kwr_value_set_namespace(v, conf_slice("w")));
+    CHECK(conf_holds(v, "default"));
+    MUST(kwr_value_set_namespace(v, (kwr_slice){ 0 }));
+    MUST(kwr_value_clear(v));
+    CHECK(conf_holds(v, "default"));
+    conf_put(c, v, "");
+    CHECK(conf_holds(v, ""));
+}
+
+CONF_TEST(value, reading_a_default_stores_nothing) {
+    conf_open(c);
+    kwr_value *v = open_default(c, "v", KWR_TYPE_STRING, conf_slice("default"));
+    conf_set_key(c, "a");
+    CHECK(conf_holds(v, "default"));
+    kwr_view *view;
+    MUST(kwr_backend_freeze(c->backend, &view));
+    CHECK(conf_view_entries(c, view) == 0);
+    kwr_view_release(view);
+}
+
+CONF_TEST(value, an_empty_default_is_a_default) {
+    conf_open(c);
+    kwr_value *v = open_default(c, "v", KWR_TYPE_STRING, (kwr_slice){ "", 0 });
+    kwr_value *w = open_default(c, "w", KWR_TYPE_STRING, (kwr_slice){ 0 });
+    conf_set_key(c, "a");
+    CHECK(conf_holds(v, "") && conf_holds(w, NULL));
+}
+
+CONF_TEST(value, modify_starts_from_the_default) {
+    static const struct {
+        size_t size;
+        const char *want;
+    } rows[] = { { 4, "defa" }, { 7, "default" }, { 9, "default\0\0" }, { 0, "" } };
+    conf_open(c);
+    kwr_value *v = open_default(c, "v", KWR_TYPE_STRING, conf_slice("default"));
+    void *bytes;
+    size_t old_size;
+    char key[16];
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        (void)snprintf(key, sizeof key, "%zu", i);
+        conf_set_key(c, key);
+        MUST(kwr_value_modify(v, rows[i].size, &bytes, &old_size));
+        CHECK(old_size == KWR_ABSENT && memcmp(bytes, rows[i].want, rows[i].size) == 0);
+        kwr_slice got;
+        MUST(kwr_value_get(v, &got));
+        CHECK(got.size == rows[i].size);
+    }
+    conf_set_key(c, "keep");
+    MUST(kwr_value_modify(v, KWR_KEEP_SIZE, &bytes, &old_size));
+    CHECK(old_size == KWR_ABSENT && memcmp(bytes, "default", 7) == 0);
+    ((char *)bytes)[0] = 'D';
+    CHECK(conf_holds(v, "Default"));
+    /* Now it is stored, and the default plays no part. */
+    MUST(kwr_value_modify(v, 9, &bytes, &old_size));
+    CHECK(old_size == 7 && memcmp(bytes, "Default\0\0", 9) == 0);
+    const int64_t five = 5;
+    kwr_value *n = open_default(c, "n", KWR_TYPE_I64, (kwr_slice){ &five, 8 });
+    MUST(kwr_value_modify(n, KWR_KEEP_SIZE, &bytes, &old_size));
+    CHECK(old_size == KWR_ABSENT && memcmp(bytes, &five, 8) == 0);
+}
+
+CONF_TEST(value, modify_of_a_default_is_all_or_nothing_without_memory) {
+    conf_open(c);
+    enum { LARGE = 300000 };
+    char *large = (char *)malloc(LARGE);
+    memset(large, 'x', LARGE);
+    kwr_value *v = open_default(c, "v", KWR_TYPE_BYTES, (kwr_slice){ large, LARGE });
+    char key[16];
+    unsigned failures = 0;
+    for (int i = 0; i < 50; i++) {
+        (void)snprintf(key, sizeof key, "key-%d", i);
+        conf_set_key(c, key);
+        kwr_backend_stats stats = { .struct_size = sizeof stats };
+        void *bytes;
+        kwr_status status = KWR_ERR_NOMEM;
+        for (int64_t allowed = 0; status != KWR_OK; allowed++) {
+            conf_fail_alloc(c, allowed);
+            status = kwr_value_modify(v, KWR_KEEP_SIZE, &bytes, NULL);
+            conf_fail_alloc(c, -1);
+            kwr_backend_get_stats(c->backend, &stats);
+            CHECK(stats.entries == (uint64_t)i + (status == KWR_OK));
+            failures += status != KWR_OK;
+        }
+        CHECK(memcmp(bytes, large, LARGE) == 0);
+    }
+    CHECK(failures > 0);
+    free(large);
+}
+
+CONF_TEST(value, a_default_is_checked_and_the_same_when_opened_again) {
+    conf_open(c);
+    kwr_value *v = NULL;
+    kwr_value_descriptor d = { .struct_size = sizeof d,
+                               .name = "v",
+                               .type = { .kind = KWR_TYPE_I64 },
+                               .default_value = { "1234", 4 } };
+    kwr_error err;
+    EXPECT(KWR_ERR_RANGE, kwr_value_open(c->backend, &d, &v, &err));
+    CHECK(strcmp(err.text, "state 'v': a default value of type i64 has 8 bytes, not 4") == 0);
+    d.default_value = (kwr_slice){ NULL, 8 };
+    EXPECT(KWR_ERR_RANGE, kwr_value_open(c->backend, &d, &v, NULL));
+    CHECK_TEXT("state 'v': a default value of 8 bytes without data");
+    CHECK(v == NULL);
+    d.default_value = conf_slice("12345678");
+    MUST(kwr_value_open(c->backend, &d, &v, NULL));
+    kwr_value *again = NULL;
+    MUST(kwr_value_open(c->backend, &d, &again, NULL));
+    CHECK(again == v);
+    again = NULL;
+    d.default_value = conf_slice("87654321");
+    EXPECT(KWR_ERR_MISMATCH, kwr_value_open(c->backend, &d, &again, NULL));
+    CHECK_TEXT("state 'v' is open with another default value");
+    d.default_value = (kwr_slice){ 0 };
+    EXPECT(KWR_ERR_MISMATCH, kwr_value_open(c->backend, &d, &again, NULL));
+    d.name = "none";
+    MUST(kwr_value_open(c->backend, &d, &v, NULL));
+    d.default_value = conf_slice("12345678");
+    EXPECT(KWR_ERR_MISMATCH, kwr_value_open(c->backend, &d, &again, NULL));
+    CHECK_TEXT("state 'none' is open with no default value");
+    CHECK(again == NULL);
+}
