@@ -60,8 +60,6 @@ static const kwr_engine_ops *ops_of(const conf_engine *engine) {
     return engine->ops != NULL ? engine->ops : kwr_engine_find(engine->registered);
 }
 
-bool conf_has_collections(const conf_engine *engine) { return ops_of(engine)->sub_get != NULL; }
-
 static void make_room_on_disk(conf *c) {
     if (!c->engine->on_disk) return;
     (void)snprintf(c->directory, sizeof c->directory, "%s", kwr_test_path("on-disk"));
@@ -77,7 +75,8 @@ static void leave_disk(conf *c) {
 void conf_run(void (*body)(conf *c), unsigned needs) {
     for (size_t i = 0; i < conf_engine_count; i++) {
         if ((needs & CONF_RESTORES) != 0 && !conf_engines[i].restores) continue;
-        if ((needs & CONF_COLLECTIONS) != 0 && !conf_has_collections(&conf_engines[i])) continue;
+        cr_assert((needs & CONF_COLLECTIONS) == 0 || ops_of(&conf_engines[i])->sub_get != NULL,
+                  "engine %s has no collections", conf_engines[i].name);
         conf c = { .engine = &conf_engines[i] };
         atomic_init(&c.allocs_left, -1);
         kwr_error err;
@@ -375,5 +374,13 @@ size_t conf_view_entries(conf *c, kwr_view *view) {
         free(l.last_name.data);
         entries += l.met;
     }
+    return entries;
+}
+
+size_t conf_entries(conf *c) {
+    kwr_view *view;
+    MUST(kwr_backend_freeze(c->backend, &view));
+    const size_t entries = conf_view_entries(c, view);
+    kwr_view_release(view);
     return entries;
 }

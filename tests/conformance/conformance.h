@@ -60,9 +60,6 @@ void conf_fail_alloc(conf *c, int64_t allowed);
 kwr_status conf_restore(conf *c, kwr_view *view, const kwr_backend_options *restored,
                         kwr_backend **out, kwr_error *err);
 
-/* False: the engine has no collections, so that lists and maps cannot be opened. */
-bool conf_has_collections(const conf_engine *engine);
-
 kwr_value *conf_value(conf *c, const char *name, kwr_type_kind kind);
 kwr_reducing *conf_reducing(conf *c, const char *name, kwr_type_kind kind, kwr_reduce_kind reduce);
 kwr_list *conf_list(conf *c, const char *name, kwr_type_kind kind);
@@ -92,6 +89,8 @@ bool conf_view_holds_at(conf *c, kwr_view *view, const char *state, const char *
                         const char *name, kwr_slice subkey, const char *text);
 /* All entries of all states; checks the view's counters against them. */
 size_t conf_view_entries(conf *c, kwr_view *view);
+/* The same of a view made for it. */
+size_t conf_entries(conf *c);
 
 /* The failing line with the engine's name. */
 void conf_check(const conf *c, bool holds, const char *what, const char *file, int line);
@@ -107,7 +106,7 @@ bool conf_text_has(const conf *c, const char *words);
 
 enum { CONF_RESTORES = 1, CONF_COLLECTIONS = 2 }; /* what a test needs of an engine */
 void conf_run(void (*body)(conf *c), unsigned needs);
-/* Like CONF_TEST, for engines that have collections, and that restore too. */
+/* Like CONF_TEST and CONF_RESTORE_TEST; an engine under test without collections fails them. */
 #define CONF_COLLECTION_TEST(suite, name, ...)                                                \
     static void suite##_##name##_on(conf *c);                                                 \
     KWR_TEST(suite, name, ##__VA_ARGS__) { conf_run(suite##_##name##_on, CONF_COLLECTIONS); } \

@@ -31,19 +31,13 @@ static const char *all(conf *c, kwr_list *l) {
     return text;
 }
 
-static uint64_t entries(const conf *c) {
-    kwr_backend_stats stats = { .struct_size = sizeof stats };
-    kwr_backend_get_stats(c->backend, &stats);
-    return stats.entries;
-}
-
 CONF_COLLECTION_TEST(list, is_empty_at_first) {
     conf_open(c);
     kwr_list *l = conf_list(c, "l", KWR_TYPE_STRING);
     conf_set_key(c, "a");
     CHECK(strcmp(all(c, l), "") == 0);
     MUST(kwr_list_clear(l));
-    CHECK(entries(c) == 0);
+    CHECK(conf_entries(c) == 0);
 }
 
 CONF_COLLECTION_TEST(list, keeps_the_order_of_adding) {
@@ -56,7 +50,7 @@ CONF_COLLECTION_TEST(list, keeps_the_order_of_adding) {
     MUST(kwr_list_add_all(l, more, 3));
     add(c, l, "b");
     CHECK(strcmp(all(c, l), "z a m  a b ") == 0);
-    CHECK(entries(c) == 1);
+    CHECK(conf_entries(c) == 1);
 }
 
 CONF_COLLECTION_TEST(list, adding_nothing_changes_nothing) {
@@ -64,7 +58,7 @@ CONF_COLLECTION_TEST(list, adding_nothing_changes_nothing) {
     kwr_list *l = conf_list(c, "l", KWR_TYPE_STRING);
     conf_set_key(c, "a");
     MUST(kwr_list_add_all(l, NULL, 0));
-    CHECK(entries(c) == 0);
+    CHECK(conf_entries(c) == 0);
     add(c, l, "x");
     MUST(kwr_list_add_all(l, NULL, 0));
     CHECK(strcmp(all(c, l), "x ") == 0);
@@ -89,10 +83,10 @@ CONF_COLLECTION_TEST(list, update_with_nothing_clears) {
     kwr_list *l = conf_list(c, "l", KWR_TYPE_STRING);
     conf_set_key(c, "a");
     MUST(kwr_list_update(l, NULL, 0));
-    CHECK(entries(c) == 0);
+    CHECK(conf_entries(c) == 0);
     add(c, l, "x");
     MUST(kwr_list_update(l, NULL, 0));
-    CHECK(strcmp(all(c, l), "") == 0 && entries(c) == 0);
+    CHECK(strcmp(all(c, l), "") == 0 && conf_entries(c) == 0);
     add(c, l, "y");
     CHECK(strcmp(all(c, l), "y ") == 0);
 }

@@ -25,12 +25,6 @@ static uint64_t count_of(conf *c, kwr_map *m) {
     return count;
 }
 
-static uint64_t entries(const conf *c) {
-    kwr_backend_stats stats = { .struct_size = sizeof stats };
-    kwr_backend_get_stats(c->backend, &stats);
-    return stats.entries;
-}
-
 CONF_COLLECTION_TEST(map, is_empty_at_first) {
     conf_open(c);
     kwr_map *m = conf_map(c, "m", KWR_TYPE_STRING, KWR_TYPE_STRING);
@@ -43,7 +37,7 @@ CONF_COLLECTION_TEST(map, is_empty_at_first) {
     EXPECT(KWR_NOT_FOUND, kwr_map_first(m, &key, &value));
     CHECK(key.size == 0 && value.size == 0);
     EXPECT(KWR_NOT_FOUND, kwr_map_last(m, NULL, NULL));
-    CHECK(entries(c) == 0);
+    CHECK(conf_entries(c) == 0);
 }
 
 CONF_COLLECTION_TEST(map, put_adds_and_replaces) {
@@ -59,9 +53,9 @@ CONF_COLLECTION_TEST(map, put_adds_and_replaces) {
     CHECK(holds(m, "x", "") && count_of(c, m) == 2);
     MUST(kwr_map_remove(m, conf_slice("x")));
     CHECK(holds(m, "x", NULL) && holds(m, "y", "2") && count_of(c, m) == 1);
-    CHECK(entries(c) == 1);
+    CHECK(conf_entries(c) == 1);
     MUST(kwr_map_clear(m));
-    CHECK(holds(m, "y", NULL) && count_of(c, m) == 0 && entries(c) == 0);
+    CHECK(holds(m, "y", NULL) && count_of(c, m) == 0 && conf_entries(c) == 0);
 }
 
 CONF_COLLECTION_TEST(map, removing_the_last_user_key_removes_the_map) {
@@ -69,11 +63,11 @@ CONF_COLLECTION_TEST(map, removing_the_last_user_key_removes_the_map) {
     kwr_map *m = conf_map(c, "m", KWR_TYPE_STRING, KWR_TYPE_STRING);
     conf_set_key(c, "a");
     put(c, m, "x", "1");
-    CHECK(entries(c) == 1);
+    CHECK(conf_entries(c) == 1);
     MUST(kwr_map_remove(m, conf_slice("y")));
-    CHECK(entries(c) == 1);
+    CHECK(conf_entries(c) == 1);
     MUST(kwr_map_remove(m, conf_slice("x")));
-    CHECK(entries(c) == 0);
+    CHECK(conf_entries(c) == 0);
     kwr_view *view;
     MUST(kwr_backend_freeze(c->backend, &view));
     CHECK(conf_view_entries(c, view) == 0);
@@ -112,7 +106,7 @@ CONF_COLLECTION_TEST(map, put_all_of_nothing_makes_no_map) {
     kwr_map *m = conf_map(c, "m", KWR_TYPE_STRING, KWR_TYPE_STRING);
     conf_set_key(c, "a");
     MUST(kwr_map_put_all(m, NULL, NULL, 0));
-    CHECK(entries(c) == 0);
+    CHECK(conf_entries(c) == 0);
 }
 
 CONF_COLLECTION_TEST(map, put_all_stores_nothing_when_one_does_not_fit) {
@@ -171,7 +165,7 @@ CONF_COLLECTION_TEST(map, maps_of_keys_namespaces_and_states_are_apart) {
     MUST(kwr_map_clear(m));
     MUST(kwr_map_set_namespace(m, conf_slice("w")));
     CHECK(holds(m, "x", "a in w"));
-    CHECK(entries(c) == 3);
+    CHECK(conf_entries(c) == 3);
 }
 
 CONF_COLLECTION_TEST(map, large_maps_and_values_keep_every_entry) {
@@ -189,7 +183,7 @@ CONF_COLLECTION_TEST(map, large_maps_and_values_keep_every_entry) {
         memset(value, 'a' + (int)(n % 26), value_size);
         MUST(kwr_map_put(m, (kwr_slice){ key, (size_t)size }, (kwr_slice){ value, value_size }));
     }
-    CHECK(count_of(c, m) == COUNT && entries(c) == 1);
+    CHECK(count_of(c, m) == COUNT && conf_entries(c) == 1);
     for (unsigned n = 0; n < COUNT; n++) {
         (void)snprintf(key, sizeof key, "user-%u", n);
         kwr_slice got;
@@ -205,7 +199,7 @@ CONF_COLLECTION_TEST(map, large_maps_and_values_keep_every_entry) {
         EXPECT(n % 3 == 0 ? KWR_OK : KWR_NOT_FOUND, kwr_map_contains(m, conf_slice(key)));
     }
     MUST(kwr_map_clear(m));
-    CHECK(count_of(c, m) == 0 && entries(c) == 0);
+    CHECK(count_of(c, m) == 0 && conf_entries(c) == 0);
     free(value);
 }
 
@@ -425,5 +419,5 @@ CONF_COLLECTION_RESTORE_TEST(map, is_restored_with_every_entry) {
         kwr_map_iterator_free(it);
         CHECK(count == count_of(c, m));
     }
-    CHECK(entries(c) == 4);
+    CHECK(conf_entries(c) == 4);
 }

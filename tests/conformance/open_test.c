@@ -309,3 +309,25 @@ CONF_TEST(open, restored_states_are_checked) {
     CHECK(strstr(err.text, "the snapshot has 2 states, limits.states_max is 1") != NULL);
     CHECK(backend == NULL);
 }
+
+CONF_TEST(open, an_engine_without_collections_refuses_lists_and_maps) {
+    kwr_engine_ops plain =
+        *(c->engine->ops != NULL ? c->engine->ops : kwr_engine_find(c->engine->registered));
+    plain.sub_get = NULL;
+    const kwr_engine_choice choice = { .ops = &plain, .hash_mask = c->engine->hash_mask };
+    const kwr_backend_options o = conf_options(c);
+    MUST(kwr_backend_open_engine(&o, &choice, NULL, 0, &c->backend, NULL));
+    const kwr_map_descriptor md = { .struct_size = sizeof md, .name = "m" };
+    const kwr_list_descriptor ld = { .struct_size = sizeof ld, .name = "l" };
+    kwr_map *m = NULL;
+    kwr_list *l = NULL;
+    EXPECT(KWR_ERR_UNSUPPORTED, kwr_map_open(c->backend, &md, &m, NULL));
+    CHECK_TEXT("state 'm': the engine ");
+    CHECK_TEXT(" has no map state");
+    EXPECT(KWR_ERR_UNSUPPORTED, kwr_list_open(c->backend, &ld, &l, NULL));
+    CHECK(m == NULL && l == NULL);
+    (void)conf_value(c, "m", KWR_TYPE_BYTES);
+    /* Closed while its operations are there. */
+    kwr_backend_close(c->backend);
+    c->backend = NULL;
+}
