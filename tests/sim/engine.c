@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "keyweir/list.h"
+#include "keyweir/map.h"
 #include "keyweir/state.h"
 #include "keyweir/task.h"
 #include "tests/sim/job.h"
@@ -58,7 +60,9 @@ typedef struct node {
     bool end_told;
     kwr_reducing *count; /* by key */
     kwr_value *total;    /* by family: its records */
-    kwr_value *latest;   /* by family, the key as namespace: its count */
+    kwr_map *latest;     /* by family: the count of each key */
+    kwr_list *recent;    /* by family, the key as namespace: its counts since the last multiple */
+    kwr_list *journal;   /* by family: key and count of every record */
     sim_sink *sink;
     bool final_committed;
 } node;
@@ -235,23 +239,48 @@ static void count_record(node *n, const item *record) {
     push(route(n, family_text(record->key, text)), &out);
 }
 
-static void tally_record(node *n, const item *record) {
-    char family[16], key[16];
+/* The counts of a key; emptied at each multiple of SIM_RECENT. */
+static kwr_status keep_recent(node *n, const item *record, kwr_slice key) {
+    kwr_status status = kwr_list_set_namespace(n->recent, key);
+    if (status < KWR_OK) return status;
+    if (record->count % SIM_RECENT == 0) return kwr_list_clear(n->recent);
+    return kwr_list_add(n->recent, (kwr_slice){ &record->count, sizeof record->count });
+}
+
+static kwr_status keep_journal(node *n, const item *record) {
+    uint8_t entry[SIM_JOURNAL_BYTES];
+    if (!n->engine->run->shape.journal) return KWR_OK;
+    memset(entry, (int)record->count, sizeof entry);
+    memcpy(entry, &(uint64_t){ record->key }, 8);
+    memcpy(entry + 8, &record->count, 8);
+    return kwr_list_add(n->journal, (kwr_slice){ entry, sizeof entry });
+}
+
+static kwr_status keep_total(node *n) {
     void *total = NULL;
     uint64_t records;
+    const kwr_status status = kwr_value_modify(n->total, sizeof records, &total, NULL);
+    if (status < KWR_OK) return status;
+    memcpy(&records, total, sizeof records);
+    records++;
+    memcpy(total, &records, sizeof records);
+    return KWR_OK;
+}
+
+static void tally_record(node *n, const item *record) {
+    char family_name[16], key_name[16];
+    const kwr_slice key = key_text(record->key, key_name);
+    const kwr_slice count = { &record->count, sizeof record->count };
     kwr_backend *backend = kwr_task_backend(n->task);
-    kwr_status status = kwr_backend_set_key(backend, family_text(record->key, family));
-    if (status >= KWR_OK) status = kwr_value_set_namespace(n->latest, key_text(record->key, key));
-    if (status >= KWR_OK)
-        status = kwr_value_put(n->latest, (kwr_slice){ &record->count, sizeof record->count });
-    if (status >= KWR_OK) status = kwr_value_modify(n->total, sizeof records, &total, NULL);
+    kwr_status status = kwr_backend_set_key(backend, family_text(record->key, family_name));
+    if (status >= KWR_OK) status = kwr_map_put(n->latest, key, count);
+    if (status >= KWR_OK) status = keep_recent(n, record, key);
+    if (status >= KWR_OK) status = keep_journal(n, record);
+    if (status >= KWR_OK) status = keep_total(n);
     if (status < KWR_OK) {
         fail(n->engine, status, kwr_backend_error(backend));
         return;
     }
-    memcpy(&records, total, sizeof records);
-    records++;
-    memcpy(total, &records, sizeof records);
     push(n->outputs[0], record);
 }
 
@@ -382,12 +411,19 @@ static kwr_status open_tally(node *n, kwr_error *err) {
     const kwr_value_descriptor total = { .struct_size = sizeof total,
                                          .name = "total",
                                          .type = { .kind = KWR_TYPE_U64 } };
-    const kwr_value_descriptor latest = { .struct_size = sizeof latest,
-                                          .name = "latest",
-                                          .type = { .kind = KWR_TYPE_U64 } };
-    const kwr_status status = kwr_value_open(kwr_task_backend(n->task), &total, &n->total, err);
-    if (status < KWR_OK) return status;
-    return kwr_value_open(kwr_task_backend(n->task), &latest, &n->latest, err);
+    const kwr_map_descriptor latest = { .struct_size = sizeof latest,
+                                        .name = "latest",
+                                        .type = { .kind = KWR_TYPE_U64 } };
+    const kwr_list_descriptor recent = { .struct_size = sizeof recent,
+                                         .name = "recent",
+                                         .type = { .kind = KWR_TYPE_U64 } };
+    const kwr_list_descriptor journal = { .struct_size = sizeof journal, .name = "journal" };
+    kwr_backend *backend = kwr_task_backend(n->task);
+    kwr_status status = kwr_value_open(backend, &total, &n->total, err);
+    if (status >= KWR_OK) status = kwr_map_open(backend, &latest, &n->latest, err);
+    if (status >= KWR_OK) status = kwr_list_open(backend, &recent, &n->recent, err);
+    if (status >= KWR_OK) status = kwr_list_open(backend, &journal, &n->journal, err);
+    return status;
 }
 
 static uint64_t number(kwr_slice text) {
@@ -721,6 +757,7 @@ static void draw_shape(uint64_t seed, sim_shape *out) {
     s.retain = 1 + (unsigned)kwr_sim_below(&rng, 3);
     s.processes = 1 + (unsigned)kwr_sim_below(&rng, 3);
     s.inline_off = kwr_sim_below(&rng, 2) == 0;
+    s.journal = kwr_sim_below(&rng, 2) == 0;
     s.interval_ms = 1 + kwr_sim_below(&rng, 20);
     s.min_pause_ms = kwr_sim_below(&rng, 2) == 0 ? 0 : kwr_sim_below(&rng, 10);
     s.timeout_ms = 5 + kwr_sim_below(&rng, 100);
@@ -753,10 +790,11 @@ static void describe(void *ctx, char *out, size_t capacity) {
     const sim_shape *s = &((const sim_job *)ctx)->shape;
     snprintf(out, capacity,
              "%u splits of %u records, %u sources, %u counts%s, %u keys, %u key groups, %u "
-             "processes, interval %llu ms, timeout %llu ms, retain %u, inline %s",
+             "processes, interval %llu ms, timeout %llu ms, retain %u, inline %s, journal %s",
              s->splits, s->records, s->sources, s->counts, s->rescale ? " at first" : "", s->keys,
              s->max_parallelism, s->processes, (unsigned long long)s->interval_ms,
-             (unsigned long long)s->timeout_ms, s->retain, s->inline_off ? "off" : "on");
+             (unsigned long long)s->timeout_ms, s->retain, s->inline_off ? "off" : "on",
+             s->journal ? "on" : "off");
 }
 
 static unsigned processes(void *run) { return ((const sim_job *)run)->shape.processes; }

@@ -8,7 +8,15 @@
 
 #include "keyweir/sim.h"
 
-enum { SIM_SPLITS_MAX = 3, SIM_COUNTS_MAX = 3, SIM_KEYS_MAX = 24, SIM_FAMILY = 4, SIM_KNOWN = 64 };
+enum {
+    SIM_SPLITS_MAX = 3,
+    SIM_COUNTS_MAX = 3,
+    SIM_KEYS_MAX = 24,
+    SIM_FAMILY = 4,
+    SIM_RECENT = 8,
+    SIM_JOURNAL_BYTES = 96,
+    SIM_KNOWN = 64
+};
 
 typedef struct sim_shape {
     unsigned splits, keys;
@@ -19,6 +27,7 @@ typedef struct sim_shape {
     unsigned retain;
     unsigned processes; /* the tasks of an attempt are spread over so many */
     bool inline_off;
+    bool journal; /* tallies keep every record, in lists that grow */
     uint64_t interval_ms, min_pause_ms, timeout_ms;
 } sim_shape;
 

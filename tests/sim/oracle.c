@@ -30,8 +30,10 @@ typedef struct looking {
     char *why;
     size_t why_size;
     bool good;
-    /* Of the checkpoint being read: by key, by family, and by key again from the tallies. */
+    /* Of the checkpoint being read: what its sources have read of each key, and each state. */
+    uint64_t expected[SIM_KEYS_MAX];
     uint64_t counts[SIM_KEYS_MAX], totals[SIM_KEYS_MAX], latest[SIM_KEYS_MAX];
+    uint64_t recent[SIM_KEYS_MAX], journal[SIM_KEYS_MAX]; /* elements so far */
     const char *finding;
     char finding_text[512];
 } looking;
@@ -60,37 +62,61 @@ static bool parse_name(char letter, kwr_slice key, unsigned keys, unsigned *out)
     return true;
 }
 
-/* Where the entry belongs; NULL: nobody wrote it. */
-static uint64_t *place_of(looking *l, const kwr_manifest_operator *op, const kwr_state_info *state,
-                          const kwr_entry *entry) {
+/* A state of one value for each key or family: kept to be compared. */
+static bool keep(uint64_t *place, const kwr_entry *entry) {
+    if (entry->value.size != 8 || *place != 0) return false;
+    *place = kwr_get_le64(entry->value.data);
+    return true;
+}
+
+/* Elements since the last multiple, in order. */
+static bool on_recent(looking *l, const kwr_entry *entry, unsigned key) {
+    const uint64_t before = l->expected[key] - l->expected[key] % SIM_RECENT;
+    return entry->value.size == 8 && kwr_get_le64(entry->value.data) == before + ++l->recent[key];
+}
+
+/* Every record of the family; those of one key in order. */
+static bool on_journal(looking *l, const kwr_entry *entry, unsigned family) {
+    const uint8_t *bytes = entry->value.data;
+    if (entry->value.size != SIM_JOURNAL_BYTES) return false;
+    const uint64_t key = kwr_get_le64(bytes), count = kwr_get_le64(bytes + 8);
+    if (key >= l->run->shape.keys || key / SIM_FAMILY != family) return false;
+    return count == ++l->journal[key] && bytes[SIM_JOURNAL_BYTES - 1] == (uint8_t)count;
+}
+
+static bool on_tally(looking *l, const char *state, const kwr_entry *entry) {
     const unsigned keys = l->run->shape.keys;
     unsigned key, family;
-    if (strcmp(op->id, "count") == 0)
-        return parse_name('k', entry->key, keys, &key) ? &l->counts[key] : NULL;
-    if (strcmp(op->id, "tally") != 0 || !parse_name('f', entry->key, keys, &family)) return NULL;
-    if (strcmp(state->name, "total") == 0) return &l->totals[family];
-    if (!parse_name('k', entry->name, keys, &key) || key / SIM_FAMILY != family) return NULL;
-    return &l->latest[key];
+    if (!parse_name('f', entry->key, keys, &family)) return false;
+    if (strcmp(state, "total") == 0) return keep(&l->totals[family], entry);
+    if (strcmp(state, "journal") == 0) return on_journal(l, entry, family);
+    const bool map = strcmp(state, "latest") == 0;
+    if (!parse_name('k', map ? entry->subkey : entry->name, keys, &key) ||
+        key / SIM_FAMILY != family)
+        return false;
+    return map ? keep(&l->latest[key], entry) : on_recent(l, entry, key);
 }
 
 static kwr_status on_entry(void *ctx, const kwr_manifest_operator *op,
                            const kwr_manifest_subtask *subtask, const kwr_state_info *state,
                            const kwr_entry *entry) {
     looking *l = ctx;
+    unsigned key;
     (void)subtask;
-    uint64_t *place = place_of(l, op, state, entry);
-    if (entry->value.size != 8 || place == NULL || *place != 0) {
-        l->good =
-            broken(l->why, l->why_size, "an entry of the state is not one we wrote, or twice");
-        return KWR_ERR_CORRUPT;
-    }
-    *place = kwr_get_le64(entry->value.data);
-    return KWR_OK;
+    if (strcmp(op->id, "tally") == 0
+            ? on_tally(l, state->name, entry)
+            : parse_name('k', entry->key, l->run->shape.keys, &key) && keep(&l->counts[key], entry))
+        return KWR_OK;
+    l->good = broken(l->why, l->why_size,
+                     "not a consistent cut: an entry of %s is not one its sources have led to, or "
+                     "there twice",
+                     state->name);
+    return KWR_ERR_CORRUPT;
 }
 
 /* Records of `key` before the source positions of the manifest. */
-static bool expected_counts(looking *l, const kwr_manifest *m, uint64_t *expected) {
-    memset(expected, 0, SIM_KEYS_MAX * sizeof *expected);
+static bool expected_counts(looking *l, const kwr_manifest *m) {
+    uint64_t *expected = l->expected;
     for (size_t o = 0; o < m->operator_count; o++) {
         if ((m->operators[o].roles & 1) == 0) continue;
         for (uint32_t s = 0; s < m->operators[o].parallelism; s++) {
@@ -111,16 +137,26 @@ static bool expected_counts(looking *l, const kwr_manifest *m, uint64_t *expecte
     return true;
 }
 
-static void compare_counts(looking *l, const kwr_slot *slot, const uint64_t *expected) {
+/* What is wrong with the states of the key; NULL: nothing. */
+static const char *wrong(const looking *l, unsigned k) {
+    const uint64_t expected = l->expected[k];
+    if (l->counts[k] != expected) return "count";
+    if (l->latest[k] != expected) return "latest";
+    if (l->recent[k] != expected % SIM_RECENT) return "recent";
+    return l->journal[k] != (l->run->shape.journal ? expected : 0) ? "journal" : NULL;
+}
+
+static void compare_counts(looking *l, const kwr_slot *slot) {
     uint64_t totals[SIM_KEYS_MAX] = { 0 };
     for (unsigned k = 0; k < l->run->shape.keys; k++) {
-        totals[k / SIM_FAMILY] += expected[k];
-        if (l->counts[k] == expected[k] && l->latest[k] == expected[k]) continue;
+        const char *state = wrong(l, k);
+        totals[k / SIM_FAMILY] += l->expected[k];
+        if (state == NULL) continue;
         l->good = broken(l->why, l->why_size,
-                         "not a consistent cut: checkpoint %llu has %llu and %llu for k%u, its "
-                         "sources have read %llu",
-                         (unsigned long long)slot->checkpoint, (unsigned long long)l->counts[k],
-                         (unsigned long long)l->latest[k], k, (unsigned long long)expected[k]);
+                         "not a consistent cut: checkpoint %llu has %llu for k%u, its sources have "
+                         "read %llu; the state is %s",
+                         (unsigned long long)slot->checkpoint, (unsigned long long)l->counts[k], k,
+                         (unsigned long long)l->expected[k], state);
         return;
     }
     if (memcmp(totals, l->totals, sizeof totals) != 0)
@@ -134,7 +170,6 @@ static void look_at_checkpoint(looking *l, const kwr_job_dirs *dirs, const kwr_l
     kwr_manifest *m = NULL;
     kwr_error err = { 0 };
     kwr_verify_result result = { 0 };
-    uint64_t expected[SIM_KEYS_MAX];
     l->finding = NULL;
     if (kwr_checkpoint_open(dirs, limits, slot, &m, &err) < KWR_OK ||
         kwr_checkpoint_verify(dirs, limits, m, on_finding, l, &result, &err) < KWR_OK) {
@@ -146,14 +181,18 @@ static void look_at_checkpoint(looking *l, const kwr_job_dirs *dirs, const kwr_l
         l->good = broken(l->why, l->why_size, "checkpoint %llu of the log is damaged: %s",
                          (unsigned long long)slot->checkpoint, l->finding);
     } else {
+        memset(l->expected, 0, sizeof l->expected);
         memset(l->counts, 0, sizeof l->counts);
         memset(l->totals, 0, sizeof l->totals);
         memset(l->latest, 0, sizeof l->latest);
-        if (kwr_checkpoint_walk(dirs, limits, m, NULL, on_entry, l, &err) < KWR_OK && l->good)
+        memset(l->recent, 0, sizeof l->recent);
+        memset(l->journal, 0, sizeof l->journal);
+        l->good = expected_counts(l, m);
+        if (l->good && kwr_checkpoint_walk(dirs, limits, m, NULL, on_entry, l, &err) < KWR_OK &&
+            l->good)
             l->good = broken(l->why, l->why_size, "checkpoint %llu: %s",
                              (unsigned long long)slot->checkpoint, err.text);
-        if (l->good) l->good = expected_counts(l, m, expected);
-        if (l->good) compare_counts(l, slot, expected);
+        if (l->good) compare_counts(l, slot);
     }
 done:
     kwr_manifest_free(m);
