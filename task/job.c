@@ -61,6 +61,7 @@ static kwr_status job_adopt(kwr_job *job, kwr_error *err) {
     const kwr_manifest *manifest = job->claim.restored ? job->claim.manifest : NULL;
     const kwr_job_options *o = &job->options;
     job->first_slot = job->claim.fence.number;
+    job->next_slot = job->first_slot + 1;
     job->highest = kwr_log_highest(&job->claim.log);
     if (job->highest == UINT64_MAX)
         return KWR_FAIL(err, KWR_ERR_RANGE, 0, "job '%s' has used up its checkpoint ids", o->name);

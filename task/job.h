@@ -91,6 +91,7 @@ struct kwr_job {
     uint64_t restored_checkpoint, restored_generation;
     bool restored_final;
     uint64_t first_slot; /* the fence's number */
+    uint64_t next_slot;  /* after the fence and what was published; the log itself may be at work */
     uint64_t highest;    /* at open */
 
     /* plan */

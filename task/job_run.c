@@ -202,6 +202,7 @@ static kwr_status absorb_published(kwr_job *job) {
         job->note_count--;
         return status;
     }
+    job->next_slot = job->slot.number + 1;
     job->parent_checkpoint = checkpoint;
     job->parent_generation = job->claim.fence.generation;
     kwr_metric(job->env, "checkpoint_bytes", (int64_t)job->published_bytes);
@@ -329,7 +330,7 @@ static void hand_out(kwr_job *job, kwr_job_event *out) {
     case KWR_NOTE_TRIGGER: hand_out_trigger(job, note, out); return;
     case KWR_NOTE_PUBLISH:
         out->kind = KWR_JOB_PUBLISHING;
-        out->slot = kwr_job_next_slot(job);
+        out->slot = job->next_slot;
         if (job->publish == KWR_PUBLISH_ANNOUNCED) job->publish = KWR_PUBLISH_READY;
         break;
     case KWR_NOTE_PUBLISHED:
