@@ -37,7 +37,8 @@ static uint64_t weigh(kwr_slice key, kwr_slice value) {
 
 static kwr_status add_entry(void *ctx, const kwr_entry *entry) {
     job *j = ctx;
-    j->sum += weigh(entry->key, entry->value);
+    /* Subkeys of these tests are in one collection only. */
+    j->sum += weigh(entry->subkey.size > 0 ? entry->subkey : entry->key, entry->value);
     j->entries++;
     return KWR_OK;
 }
@@ -58,7 +59,9 @@ static bool look(const job *given) {
     kwr_state_count count;
     ops->view_count(given->view, 0, &count);
     return right && walked.sum == given->sum && read.sum == given->sum &&
-           walked.entries == given->entries && count.entries == given->entries;
+           walked.entries == given->entries &&
+           (kwr_state_is_collection(given->s->kind) ? count.elements : count.entries) ==
+               given->entries;
 }
 
 static void *walk(void *arg) {
@@ -83,8 +86,51 @@ static void *walk(void *arg) {
     return NULL;
 }
 
+/* Drops a collection with all its elements. */
+static void drop(store *s, const kwr_address *at, uint64_t *sum, uint64_t *entries) {
+    kwr_slice key = { 0 }, value;
+    kwr_engine_hint hint = { 0 };
+    kwr_seek seek = KWR_SEEK_FIRST;
+    for (; s->ops->sub_seek(s->engine, at, seek, key, &hint, &key, &value) == KWR_OK;
+         seek = KWR_SEEK_ABOVE) {
+        *sum -= weigh(key, value);
+        --*entries;
+    }
+    cr_assert(s->ops->remove(s->engine, at) >= KWR_OK);
+}
+
+static void write_elements(store *s, rng *r, uint64_t *sum, uint64_t *entries, unsigned n) {
+    static uint8_t value[6000];
+    for (unsigned i = 0; i < n; i++) {
+        char key[16], subkey[16];
+        const uint32_t number = rng_below(r, KEYS);
+        snprintf(key, sizeof key, "%u", number % 5);
+        snprintf(subkey, sizeof subkey, "%u", number);
+        const kwr_address at = store_address(s, 0, text(key), text(""));
+        kwr_slice old;
+        if (rng_below(r, 2000) == 0) drop(s, &at, sum, entries);
+        if (s->ops->sub_get(s->engine, &at, text(subkey), &old) == KWR_OK) {
+            *sum -= weigh(text(subkey), old);
+            --*entries;
+        }
+        if (rng_below(r, 5) == 0) {
+            cr_assert(s->ops->sub_remove(s->engine, &at, text(subkey)) >= KWR_OK);
+            continue;
+        }
+        const kwr_slice fresh = { value, rng_below(r, 200) == 0 ? 5000 : 40 + rng_below(r, 60) };
+        memset(value, (int)rng_below(r, 256), fresh.size);
+        KWR_MUST(s->ops->sub_put(s->engine, &at, text(subkey), fresh));
+        *sum += weigh(text(subkey), fresh);
+        ++*entries;
+    }
+}
+
 static void write_some(store *s, rng *r, uint64_t *sum, uint64_t *entries, unsigned n) {
     static uint8_t value[6000];
+    if (kwr_state_is_collection(s->kind)) {
+        write_elements(s, r, sum, entries, n);
+        return;
+    }
     for (unsigned i = 0; i < n; i++) {
         char key[16];
         snprintf(key, sizeof key, "%u", rng_below(r, KEYS));
@@ -115,8 +161,8 @@ static unsigned idle_walker(crew *c) {
     }
 }
 
-KWR_TEST(threads, read_and_release_views_while_the_owner_writes, .timeout = 300) {
-    store *s = store_open(NULL);
+static void read_while_written(const store_options *options) {
+    store *s = store_open(options);
     crew c = { .lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER };
     pthread_t threads[WALKERS];
     walker walkers[WALKERS];
@@ -151,6 +197,14 @@ KWR_TEST(threads, read_and_release_views_while_the_owner_writes, .timeout = 300)
     store_close(s);
 }
 
+KWR_TEST(threads, read_and_release_views_while_the_owner_writes, .timeout = 300) {
+    read_while_written(NULL);
+}
+
+KWR_TEST(threads, read_and_release_views_of_collections, .timeout = 300) {
+    read_while_written(&(store_options){ .kind = KWR_STATE_MAP });
+}
+
 typedef struct installer {
     store *s;
     kwr_engine *engine;
@@ -167,8 +221,8 @@ static void *install_some(void *arg) {
     return NULL;
 }
 
-KWR_TEST(threads, restore_together, .timeout = 300) {
-    store *s = store_open(&(store_options){ .max_parallelism = 32 });
+static void restore_together(const store_options *options) {
+    store *s = store_open(options);
     rng r = { 22 };
     uint64_t sum = 0, entries = 0;
     for (unsigned i = 0; i < 10; i++)
@@ -202,4 +256,12 @@ KWR_TEST(threads, restore_together, .timeout = 300) {
     images_free(&im);
     s->ops->close(second);
     store_close(s);
+}
+
+KWR_TEST(threads, restore_together, .timeout = 300) {
+    restore_together(&(store_options){ .max_parallelism = 32 });
+}
+
+KWR_TEST(threads, restore_collections_together, .timeout = 300) {
+    restore_together(&(store_options){ .max_parallelism = 32, .kind = KWR_STATE_MAP });
 }
