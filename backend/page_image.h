@@ -13,7 +13,7 @@ typedef enum kwr_page_kind {
     KWR_PAGE_HASH = 1,
     KWR_PAGE_DIRECTORY = 2, /* reserved: incremental checkpoints */
     KWR_PAGE_BLOB = 3,      /* one record too large for a page */
-    KWR_PAGE_TREE = 4,      /* reserved: ordered structures */
+    KWR_PAGE_TREE = 4,      /* a leaf of one collection, or its record if too large for a page */
     KWR_PAGE_DELTA = 5,     /* reserved: incremental checkpoints */
     KWR_PAGE_ENTRIES = 6,   /* canonical: entries one after the other, for every engine */
 } kwr_page_kind;

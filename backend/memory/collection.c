@@ -216,7 +216,7 @@ static kwr_status write_first(access *a, write *w) {
         w->out = kwr_element_write(to, w->key, w->size);
     } else {
         const kwr_tree_ref ref = { w->key, NULL, (uint32_t)w->size };
-        kwr_tree_head head;
+        kwr_tree_head head = { 0 };
         KWR_TRY(become_tree(a, &ref, 1, 0, &head));
         w->out = kwr_tree_element((kwr_tree_page *)(uintptr_t)head.root, 0).value;
     }
