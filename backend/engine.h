@@ -231,7 +231,8 @@ typedef struct kwr_engine_ops {
     const char *(*detail)(const kwr_engine *engine);
 } kwr_engine_ops;
 
-/* True when install() takes images of snapshots in this format. */
+/* True when install() takes images of snapshots in this format. Of other formats the entries can
+ * be put: kwr_backend_load_image(). */
 bool kwr_engine_reads(const kwr_engine_ops *ops, const char *format);
 
 /* NULL when there is none of that name (backend/engine_registry.c, one row per engine). */

@@ -51,6 +51,13 @@ kwr_status kwr_backend_open_engine(const kwr_backend_options *options,
 kwr_status kwr_backend_open_with(const kwr_backend_options *options, const kwr_state_info *states,
                                  size_t state_count, kwr_backend **out, kwr_error *err);
 kwr_engine *kwr_backend_engine(kwr_backend *backend, const kwr_engine_ops **ops);
+/*
+ * Puts every entry of an image that the engine itself cannot install, after restore_end(). By the
+ * owner. KWR_ERR_CORRUPT says what is wrong with the image; what was put stays: the backend is only
+ * closed then.
+ */
+kwr_status kwr_backend_load_image(kwr_backend *backend, const kwr_page_image *image,
+                                  kwr_error *err);
 
 /* A type with all its fields, in one allocation. NULL fields for scalars. */
 kwr_status kwr_type_copy(const kwr_env *env, const kwr_type *type, kwr_type *out);

@@ -36,6 +36,7 @@ typedef struct source {
     uint32_t *state_ids;                    /* of the backend, by state id of the part */
     kwr_storage_dir *inline_dir;            /* its own, or NULL */
     kwr_storage_reader *inline_reader;      /* may be that of the source before */
+    bool foreign; /* of another engine: its entries are put after all images are installed */
 } source;
 
 typedef struct restore_job restore_job;
@@ -61,6 +62,7 @@ struct restore_job {
     char inline_path[KWR_STORAGE_PATH_MAX];
     const kwr_engine_ops *ops;
     kwr_engine *engine;
+    kwr_backend *backend;
     kwr_arena *arena;
     source *sources;
     size_t source_count;
@@ -89,7 +91,7 @@ static kwr_status mismatch(kwr_error *err, size_t handle, const char *what) {
                     handle, what);
 }
 
-static kwr_status check_part(const restore_job *job, size_t i, kwr_error *err) {
+static kwr_status check_part(restore_job *job, size_t i, kwr_error *err) {
     const kwr_subtask_part *part = job->sources[i].part;
     if (!part->subtask.keyed)
         return KWR_FAIL(err, KWR_ERR_MISMATCH, 0, "snapshot handle %zu holds no keyed state", i);
@@ -105,11 +107,13 @@ static kwr_status check_part(const restore_job *job, size_t i, kwr_error *err) {
                         "snapshot handle %zu has keys of type %s, the backend's options say %s", i,
                         was, is);
     }
-    if (!kwr_engine_reads(job->ops, part->subtask.format))
-        return KWR_FAIL(err, KWR_ERR_MISMATCH, 0,
-                        "snapshot handle %zu is in the format %s, engine '%s' reads %s", i,
-                        part->subtask.format, job->ops->name, job->ops->native);
-    return KWR_OK;
+    job->sources[i].foreign = !kwr_engine_reads(job->ops, part->subtask.format);
+    if (!job->sources[i].foreign || strcmp(part->subtask.format, "pages-1") == 0 ||
+        strcmp(part->subtask.format, "entries-1") == 0)
+        return KWR_OK;
+    return KWR_FAIL(err, KWR_ERR_MISMATCH, 0,
+                    "snapshot handle %zu is in the format %s, which this version does not know", i,
+                    part->subtask.format);
 }
 
 static uint32_t range_end(kwr_key_group_range range) { return range.first + range.count; }
@@ -344,17 +348,22 @@ static kwr_status install(worker *w, const kwr_data_file *file, const source *s,
     KWR_TRY(kwr_data_image(file, entry, bytes, scratch, &image, &w->err));
     image.state = s->state_ids[entry->state];
     kwr_error why = { 0 };
-    const kwr_status status = w->job->ops->install(w->job->engine, &image, &why);
+    const kwr_status status = s->foreign ? kwr_backend_load_image(w->job->backend, &image, &why)
+                                         : w->job->ops->install(w->job->engine, &image, &why);
     if (status == KWR_ERR_CORRUPT)
         return kwr_data_image_fault(file, entry, status, why.text, &w->err);
     if (status < KWR_OK) w->err = why;
     return status;
 }
 
+static const source *run_source(const restore_job *job, const image_run *run) {
+    return &job->sources[job->file_sources[run->file]];
+}
+
 static kwr_status load_run(worker *w, const image_run *run) {
     restore_job *job = w->job;
     const kwr_data_file *file = &job->files[run->file];
-    const source *s = &job->sources[job->file_sources[run->file]];
+    const source *s = run_source(job, run);
     kwr_data_entry first, last;
     kwr_data_file_entry(file, run->first, &first);
     kwr_data_file_entry(file, run->first + run->count - 1, &last);
@@ -376,6 +385,7 @@ static void run_worker(void *ctx) {
     while (w->status >= KWR_OK && __atomic_load_n(&job->stop, __ATOMIC_RELAXED) == 0) {
         const uint64_t i = __atomic_fetch_add(&job->next_run, 1, __ATOMIC_RELAXED);
         if (i >= job->run_count) break;
+        if (run_source(job, &job->runs[i])->foreign) continue;
         w->status = load_run(w, &job->runs[i]);
     }
     if (w->status < KWR_OK) __atomic_store_n(&job->stop, 1, __ATOMIC_RELAXED);
@@ -414,15 +424,31 @@ static kwr_status load_images(restore_job *job, kwr_error *err) {
     return status;
 }
 
+/* By the owner, after all that the engine takes itself. */
+static kwr_status load_foreign(restore_job *job, kwr_error *err) {
+    worker w = { .job = job, .stored = { .env = job->env }, .plain = { .env = job->env } };
+    for (size_t i = 0; i < job->run_count && w.status >= KWR_OK; i++)
+        if (run_source(job, &job->runs[i])->foreign) w.status = load_run(&w, &job->runs[i]);
+    kwr_buffer_free(&w.stored);
+    kwr_buffer_free(&w.plain);
+    if (w.status < KWR_OK && err != NULL) {
+        *err = w.err;
+        err->status = w.status;
+    }
+    return w.status;
+}
+
 /* ---- all of it ---- */
 
 static kwr_status fill_backend(restore_job *job, kwr_backend *backend, kwr_error *err) {
+    job->backend = backend;
     job->engine = kwr_backend_engine(backend, &job->ops);
     kwr_status status = job->ops->restore_begin(job->engine, job->options->seed);
     if (status < KWR_OK)
         return KWR_FAIL(err, status, 0, "engine '%s' cannot begin a restore", job->ops->name);
     KWR_TRY(load_images(job, err));
-    return job->ops->restore_end(job->engine, err);
+    KWR_TRY(job->ops->restore_end(job->engine, err));
+    return load_foreign(job, err);
 }
 
 static kwr_status restore(restore_job *job, const char *name, const kwr_slice *handles,
