@@ -8,6 +8,8 @@
 #define KWR_BACKEND_COLLECTION_H
 
 #include "backend/core.h"
+#include "keyweir/list.h"
+#include "keyweir/map.h"
 
 typedef struct kwr_iterator kwr_iterator;
 
@@ -64,5 +66,9 @@ void kwr_iterator_move(kwr_iterator *iterator, kwr_place place);
 /* The element lent by the latest step, changed through the iterator. */
 kwr_status kwr_iterator_remove(kwr_iterator *iterator);
 kwr_status kwr_iterator_set(kwr_iterator *iterator, kwr_slice value);
+
+/* The handle an iterator is of. */
+kwr_state *kwr_list_iterator_state(kwr_list_iterator *iterator);
+kwr_state *kwr_map_iterator_state(kwr_map_iterator *iterator);
 
 #endif /* KWR_BACKEND_COLLECTION_H */

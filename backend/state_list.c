@@ -107,6 +107,10 @@ kwr_status kwr_list_iterator_next(kwr_list_iterator *iterator, kwr_slice *elemen
     return kwr_iterator_step(&iterator->iterator, true, NULL, element);
 }
 
+kwr_state *kwr_list_iterator_state(kwr_list_iterator *iterator) {
+    return &iterator->iterator.of->state;
+}
+
 void kwr_list_iterator_free(kwr_list_iterator *iterator) {
     kwr_iterator_free((kwr_iterator *)iterator);
 }

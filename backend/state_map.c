@@ -229,6 +229,10 @@ kwr_status kwr_map_iterator_set(kwr_map_iterator *iterator, kwr_slice value) {
     return kwr_iterator_set(&iterator->iterator, value);
 }
 
+kwr_state *kwr_map_iterator_state(kwr_map_iterator *iterator) {
+    return &iterator->iterator.of->state;
+}
+
 void kwr_map_iterator_free(kwr_map_iterator *iterator) {
     kwr_iterator_free((kwr_iterator *)iterator);
 }
