@@ -44,7 +44,8 @@ KWR_API KWR_CHECK kwr_status kwr_state_keys_and_namespaces(kwr_state *state, kwr
  * none. KWR_ERR_NOMEM.
  */
 KWR_API KWR_CHECK kwr_status kwr_state_apply(kwr_state *state, kwr_key_fn fn, void *ctx);
-/* Of all owned key groups, in constant time; set out->struct_size first. */
+/* Of all owned key groups; set out->struct_size first. Constant time in the page store, a look at
+ * each entry in the engine "rocksdb". */
 KWR_API KWR_CHECK kwr_status kwr_state_get_size(kwr_state *state, kwr_state_size *out);
 /* Of one owned key group (else KWR_ERR_RANGE), by a look at each of its entries. */
 KWR_API KWR_CHECK kwr_status kwr_state_get_group_size(kwr_state *state, uint32_t key_group,

@@ -32,7 +32,8 @@ typedef struct kwr_timers_descriptor {
  * Timers of both domains under one name. They are kept as two states, "timers/event/<name>" and
  * "timers/processing/<name>", which count for limits.states_max. Opening a name twice gives the
  * same handle; KWR_ERR_MISMATCH with another namespace type, or when a state of another kind has
- * such a name; KWR_ERR_UNSUPPORTED: the engine has no ordered state.
+ * such a name; KWR_ERR_UNSUPPORTED: the engine has no ordered state. When only the second of the
+ * two fails, the first may stay, without timers.
  */
 KWR_API KWR_CHECK kwr_status kwr_timers_open(kwr_backend *backend,
                                              const kwr_timers_descriptor *descriptor,

@@ -139,3 +139,45 @@ CONF_TEST(raw, without_memory_nothing_changes) {
     CHECK(raw_holds(raw, 7, "after"));
     kwr_view_release(view);
 }
+
+/* ---- across a restart ---- */
+
+CONF_RESTORE_TEST(raw, goes_with_its_key_group) {
+    conf_open(c);
+    kwr_raw *raw = open_raw(c, "raw");
+    char text[32];
+    for (uint32_t group = 0; group < 128; group += 3) {
+        (void)snprintf(text, sizeof text, "bytes of group %u", group);
+        MUST(kwr_raw_put(raw, group, conf_slice(text)));
+    }
+    /* One that has a page of its own. */
+    char *large = malloc(100001);
+    memset(large, 'x', 100000);
+    large[100000] = '\0';
+    MUST(kwr_raw_put(raw, 64, conf_slice(large)));
+    kwr_view *view;
+    kwr_error err;
+    MUST(kwr_backend_freeze(c->backend, &view));
+    kwr_backend *whole = c->backend;
+    size_t met = 0;
+    for (uint32_t i = 0; i < 5; i++) {
+        kwr_backend_options options = conf_options(c);
+        options.key_groups = kwr_key_groups_of(i, 5, 128);
+        KWR_MUST_ERR(conf_restore(c, view, &options, &c->backend, &err), err);
+        raw = open_raw(c, "raw");
+        uint32_t from = 0, group;
+        kwr_slice bytes;
+        while (kwr_raw_next(raw, from, &group, &bytes) == KWR_OK) {
+            CHECK(kwr_key_group_owner(group, 5, 128) == i);
+            (void)snprintf(text, sizeof text, "bytes of group %u", group);
+            CHECK(raw_holds(raw, group, group == 64 ? large : text));
+            from = group + 1;
+            met++;
+        }
+        kwr_backend_close(c->backend);
+    }
+    c->backend = whole;
+    kwr_view_release(view);
+    free(large);
+    CHECK(met == 43 + 1);
+}

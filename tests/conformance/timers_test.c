@@ -555,12 +555,13 @@ static void random_step(conf *c, kwr_timers *t, list *l, uint64_t *seed, int64_t
 
 CONF_COLLECTION_TEST(timers, do_what_a_searched_list_does, .timeout = 120) {
     static list l;
+    static const uint32_t parallelisms[] = { 1, 5, 128, 32768 };
     kwr_view *view = NULL;
     for (uint64_t round = 0; round < 4; round++) {
         uint64_t seed = round;
         l.count = 0;
         kwr_backend_options options = conf_options(c);
-        options.max_parallelism = round == 0 ? 1 : round == 1 ? 5 : 128;
+        options.max_parallelism = parallelisms[round];
         MUST(conf_open_with(c, &options, &c->backend, NULL));
         kwr_timers *t = open_timers(c, "t");
         for (int step = 0; step < 4000; step++) {
