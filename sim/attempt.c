@@ -259,7 +259,7 @@ static void notice(kwr_sim_attempt *a) {
 }
 
 void kwr_sim_attempt_step(kwr_sim_attempt *a, kwr_sim_scheduler *scheduler) {
-    size_t counts[KWR_SIM_GROUPS_MAX];
+    size_t counts[KWR_SIM_GROUPS_MAX] = { 0 };
     if (kwr_sim_attempt_look(a) != KWR_SIM_RUNNING || a->state == NULL) return;
     const size_t total = count_choices(a, counts);
     a->idle = total == 0;
