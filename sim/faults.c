@@ -38,7 +38,9 @@ static const char *const call_names[KWR_SIM_CALLS] = {
     "sync", "close", "link", "rename",  "remove", "rmdir", "info",  "lock",
 };
 
-const char *kwr_sim_fault_name(kwr_sim_fault fault) { return fault_names[fault]; }
+const char *kwr_sim_fault_name(kwr_sim_fault fault) {
+    return fault < KWR_SIM_FAULTS ? fault_names[fault] : "unknown";
+}
 const char *kwr_sim_call_name(kwr_sim_call call) { return call_names[call]; }
 
 static kwr_sim_place place_of(kwr_sim_fault fault) {
@@ -82,7 +84,7 @@ void kwr_sim_struck(kwr_sim *sim, kwr_sim_place place, kwr_sim_strike strike) {
     strike.nth = sim->nth[place];
     sim->strikes[sim->strike_count++] = strike;
     sim->struck[strike.fault]++;
-    kwr_sim_trace(sim, "fault %s@%llu/%u", fault_names[strike.fault],
+    kwr_sim_trace(sim, "fault %s@%llu/%u", kwr_sim_fault_name(strike.fault),
                   (unsigned long long)strike.nth, strike.detail);
 }
 
@@ -210,8 +212,8 @@ char *kwr_sim_strikes_text(const kwr_sim_strike *strikes, size_t count) {
     text[0] = '\0';
     for (size_t i = 0; i < count; i++)
         at += (size_t)snprintf(text + at, each, "%s%s@%llu/%u", i == 0 ? "" : ",",
-                               fault_names[strikes[i].fault], (unsigned long long)strikes[i].nth,
-                               strikes[i].detail);
+                               kwr_sim_fault_name(strikes[i].fault),
+                               (unsigned long long)strikes[i].nth, strikes[i].detail);
     return text;
 }
 

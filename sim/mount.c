@@ -97,7 +97,7 @@ static kwr_status open_path(kwr_sim_mount *mount, const char *path, unsigned fla
         kwr_dir *below = NULL;
         const kwr_status status = open_below(mount, dir->node, dir->path, name, flags, &below, err);
         fs_close_dir(mount, dir);
-        if (status < KWR_OK) return status;
+        if (below == NULL) return status; /* it failed */
         dir = below;
     }
     if ((flags & KWR_FS_CREATE) != 0) kwr_sim_sync_names(mount->disk, mount->disk->root);
