@@ -12,6 +12,7 @@
 #include "keyweir/state.h"
 #include "keyweir/task.h"
 #include "tests/sim/job.h"
+#include "tests/sim/kinds.h"
 #include "tests/sim/oracle.h"
 #include "tests/sim/sink.h"
 
@@ -59,6 +60,7 @@ typedef struct node {
     uint64_t positions[SIM_SPLITS_MAX];
     bool end_told;
     kwr_reducing *count; /* by key */
+    sim_kinds kinds;     /* by key: what follows from its count */
     kwr_value *total;    /* by family: its records */
     kwr_map *latest;     /* by family: the count of each key */
     kwr_list *recent;    /* by family, the key as namespace: its counts since the last multiple */
@@ -236,6 +238,13 @@ static void count_record(node *n, const item *record) {
     }
     item out = { .key = record->key };
     memcpy(&out.count, result.data, sizeof out.count);
+    kwr_error err = { 0 };
+    status =
+        sim_kinds_step(&n->kinds, backend, key_text(record->key, text), (int64_t)out.count, &err);
+    if (status < KWR_OK) {
+        fail(n->engine, status, &err);
+        return;
+    }
     push(route(n, family_text(record->key, text)), &out);
 }
 
@@ -404,7 +413,9 @@ static kwr_status open_count(node *n, kwr_error *err) {
                                             .name = "count",
                                             .type = { .kind = KWR_TYPE_I64 },
                                             .reduce = KWR_REDUCE_SUM };
-    return kwr_reducing_open(kwr_task_backend(n->task), &count, &n->count, err);
+    const kwr_status status = kwr_reducing_open(kwr_task_backend(n->task), &count, &n->count, err);
+    if (status < KWR_OK) return status;
+    return sim_kinds_open(&n->kinds, kwr_task_backend(n->task), err);
 }
 
 static kwr_status open_tally(node *n, kwr_error *err) {

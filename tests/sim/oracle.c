@@ -10,6 +10,7 @@
 #include "base/limits.h"
 #include "base/name.h"
 #include "snapshot/checkpoint.h"
+#include "tests/sim/kinds.h"
 
 __attribute__((format(printf, 3, 4))) static bool broken(char *why, size_t size, const char *format,
                                                          ...) {
@@ -34,6 +35,7 @@ typedef struct looking {
     uint64_t expected[SIM_KEYS_MAX];
     uint64_t counts[SIM_KEYS_MAX], totals[SIM_KEYS_MAX], latest[SIM_KEYS_MAX];
     uint64_t recent[SIM_KEYS_MAX], journal[SIM_KEYS_MAX]; /* elements so far */
+    sim_kinds_seen kinds[SIM_KEYS_MAX];
     const char *finding;
     char finding_text[512];
 } looking;
@@ -97,15 +99,20 @@ static bool on_tally(looking *l, const char *state, const kwr_entry *entry) {
     return map ? keep(&l->latest[key], entry) : on_recent(l, entry, key);
 }
 
+static bool on_count(looking *l, const kwr_state_info *state, const kwr_entry *entry) {
+    unsigned key;
+    if (!parse_name('k', sim_kinds_key(state, entry), l->run->shape.keys, &key)) return false;
+    if (strcmp(state->name, "count") == 0) return keep(&l->counts[key], entry);
+    sim_kinds_see(&l->kinds[key], state, entry);
+    return true;
+}
+
 static kwr_status on_entry(void *ctx, const kwr_manifest_operator *op,
                            const kwr_manifest_subtask *subtask, const kwr_state_info *state,
                            const kwr_entry *entry) {
     looking *l = ctx;
-    unsigned key;
     (void)subtask;
-    if (strcmp(op->id, "tally") == 0
-            ? on_tally(l, state->name, entry)
-            : parse_name('k', entry->key, l->run->shape.keys, &key) && keep(&l->counts[key], entry))
+    if (strcmp(op->id, "tally") == 0 ? on_tally(l, state->name, entry) : on_count(l, state, entry))
         return KWR_OK;
     l->good = broken(l->why, l->why_size,
                      "not a consistent cut: an entry of %s is not one its sources have led to, or "
@@ -143,7 +150,8 @@ static const char *wrong(const looking *l, unsigned k) {
     if (l->counts[k] != expected) return "count";
     if (l->latest[k] != expected) return "latest";
     if (l->recent[k] != expected % SIM_RECENT) return "recent";
-    return l->journal[k] != (l->run->shape.journal ? expected : 0) ? "journal" : NULL;
+    if (l->journal[k] != (l->run->shape.journal ? expected : 0)) return "journal";
+    return sim_kinds_wrong(&l->kinds[k], (int64_t)expected);
 }
 
 static void compare_counts(looking *l, const kwr_slot *slot) {
@@ -187,6 +195,7 @@ static void look_at_checkpoint(looking *l, const kwr_job_dirs *dirs, const kwr_l
         memset(l->latest, 0, sizeof l->latest);
         memset(l->recent, 0, sizeof l->recent);
         memset(l->journal, 0, sizeof l->journal);
+        memset(l->kinds, 0, sizeof l->kinds);
         l->good = expected_counts(l, m);
         if (l->good && kwr_checkpoint_walk(dirs, limits, m, NULL, on_entry, l, &err) < KWR_OK &&
             l->good)
