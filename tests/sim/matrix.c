@@ -22,7 +22,7 @@ int __lsan_is_turned_off(void);
 int __lsan_is_turned_off(void) { return 1; }
 #endif
 
-enum { STEPS_MAX = 20000, STRIKES_MAX = 512, PERSISTENT = 60, AFTER_START = 40 };
+enum { STEPS_MAX = 20000, STRIKES_MAX = 512, PERSISTENT = 400, AFTER_START = 40 };
 
 static const int errnos[] = { EIO,   ENOSPC, EDQUOT, EINTR,     EMFILE, ENFILE, EROFS,  EACCES,
                               EPERM, ENOMEM, EAGAIN, ETIMEDOUT, ESTALE, EFBIG,  ENOBUFS };
