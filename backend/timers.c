@@ -250,7 +250,7 @@ kwr_status kwr_timers_next(kwr_timers *timers, kwr_time_domain domain, kwr_timer
 
 kwr_status kwr_timers_next_time(kwr_timers *timers, kwr_time_domain domain, int64_t *out) {
     timer_queue *q;
-    uint32_t index;
+    uint32_t index = 0;
     KWR_TRY(queue_of(timers, domain, &q));
     const kwr_status status = find_first(q, &index);
     if (status < KWR_OK) return status;
