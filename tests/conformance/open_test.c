@@ -310,6 +310,55 @@ CONF_TEST(open, restored_states_are_checked) {
     CHECK(backend == NULL);
 }
 
+CONF_TEST(open, elements_and_map_values_are_limited) {
+    kwr_backend_options o = conf_options(c);
+    o.limits = (kwr_limits)KWR_LIMITS_INIT;
+    o.limits.value_bytes_max = 6;
+    o.limits.namespace_bytes_max = 4;
+    MUST(conf_open_with(c, &o, &c->backend, NULL));
+    kwr_list *l = conf_list(c, "l", KWR_TYPE_BYTES);
+    kwr_map *m = conf_map(c, "m", KWR_TYPE_BYTES, KWR_TYPE_BYTES);
+    conf_set_key(c, "a");
+    MUST(kwr_list_add(l, conf_slice("123456")));
+    EXPECT(KWR_ERR_RANGE, kwr_list_add(l, conf_slice("1234567")));
+    CHECK_TEXT("state 'l': the value has 7 bytes, limits.value_bytes_max is 6");
+    MUST(kwr_map_put(m, conf_slice("x"), conf_slice("123456")));
+    EXPECT(KWR_ERR_RANGE, kwr_map_put(m, conf_slice("x"), conf_slice("1234567")));
+    void *bytes = NULL;
+    EXPECT(KWR_ERR_RANGE, kwr_map_modify(m, conf_slice("x"), 7, &bytes, NULL));
+    kwr_map_iterator *it;
+    MUST(kwr_map_iterate(m, &it));
+    MUST(kwr_map_iterator_next(it, NULL, NULL));
+    EXPECT(KWR_ERR_RANGE, kwr_map_iterator_set(it, conf_slice("1234567")));
+    CHECK_TEXT("state 'm': the value has 7 bytes, limits.value_bytes_max is 6");
+    MUST(kwr_map_iterator_set(it, conf_slice("abcdef")));
+    EXPECT(KWR_ERR_RANGE, kwr_map_set_namespace(m, conf_slice("12345")));
+    EXPECT(KWR_ERR_RANGE, kwr_list_set_namespace(l, conf_slice("12345")));
+    kwr_slice got;
+    MUST(kwr_map_get(m, conf_slice("x"), &got));
+    CHECK(conf_is(got, "abcdef") && bytes == NULL);
+}
+
+CONF_TEST(open, another_redistribution_is_refused_with_both) {
+    conf_open(c);
+    const kwr_list_descriptor ld = { .struct_size = sizeof ld, .name = "l" };
+    const kwr_map_descriptor md = { .struct_size = sizeof md, .name = "m" };
+    kwr_list *l = NULL, *again = NULL;
+    kwr_map *m = NULL;
+    MUST(kwr_list_open_as(c->backend, &ld, KWR_REDISTRIBUTE_SPLIT, &l, NULL));
+    MUST(kwr_list_open_as(c->backend, &ld, KWR_REDISTRIBUTE_SPLIT, &again, NULL));
+    CHECK(again == l);
+    EXPECT(KWR_ERR_MISMATCH,
+           kwr_list_open_as(c->backend, &ld, KWR_REDISTRIBUTE_UNION, &again, NULL));
+    CHECK_TEXT("state 'l' is stored as list of bytes (split), opened as list of bytes (union)");
+    EXPECT(KWR_ERR_MISMATCH, kwr_list_open(c->backend, &ld, &again, NULL));
+    CHECK_TEXT("stored as list of bytes (split), opened as list of bytes");
+    MUST(kwr_map_open(c->backend, &md, &m, NULL));
+    EXPECT(KWR_ERR_MISMATCH,
+           kwr_map_open_as(c->backend, &md, KWR_REDISTRIBUTE_BROADCAST, &m, NULL));
+    CHECK_TEXT("stored as map of bytes to bytes, opened as map of bytes to bytes (broadcast)");
+}
+
 CONF_TEST(open, an_engine_without_collections_refuses_lists_and_maps) {
     kwr_engine_ops plain =
         *(c->engine->ops != NULL ? c->engine->ops : kwr_engine_find(c->engine->registered));
