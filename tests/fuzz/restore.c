@@ -23,7 +23,36 @@ static kwr_backend_options backend_options(void) {
                                   .key_type = { .kind = KWR_TYPE_BYTES } };
 }
 
-/* Opens the two states of the base snapshot and writes to them; false when they are not as then. */
+/* Small and large maps and lists; false when the states are not as then. */
+static bool use_collections(kwr_backend *backend, unsigned keys) {
+    const kwr_map_descriptor map_of = { .struct_size = sizeof map_of,
+                                        .name = "map",
+                                        .user_key_type = { .kind = KWR_TYPE_I64 },
+                                        .type = { .kind = KWR_TYPE_BYTES } };
+    const kwr_list_descriptor list_of = { .struct_size = sizeof list_of,
+                                          .name = "list",
+                                          .type = { .kind = KWR_TYPE_BYTES } };
+    kwr_map *map = NULL;
+    kwr_list *list = NULL;
+    kwr_error err;
+    if (kwr_map_open(backend, &map_of, &map, &err) != KWR_OK) return false;
+    if (kwr_list_open(backend, &list_of, &list, &err) != KWR_OK) return false;
+    for (unsigned i = 0; i < keys / 8; i++) {
+        FUZZ_MUST(kwr_backend_set_key(backend, (kwr_slice){ &i, sizeof i }) == KWR_OK);
+        for (int64_t n = 0; n < 2 + i * i * 8; n++) {
+            uint8_t user_key[8];
+            kwr_put_be64(user_key, (uint64_t)n ^ 1ULL << 63);
+            const kwr_slice element = { user_key, (size_t)n % 8 };
+            kwr_status status = kwr_map_put(map, (kwr_slice){ user_key, 8 }, element);
+            FUZZ_MUST(status == KWR_OK || status == KWR_ERR_CORRUPT);
+            status = kwr_list_add(list, element);
+            FUZZ_MUST(status == KWR_OK || status == KWR_ERR_CORRUPT || status == KWR_ERR_RANGE);
+        }
+    }
+    return true;
+}
+
+/* Opens the states of the base snapshot and writes to them; false when they are not as then. */
 static bool use(kwr_backend *backend, unsigned keys) {
     const kwr_value_descriptor text = { .struct_size = sizeof text,
                                         .name = "text",
@@ -52,7 +81,7 @@ static bool use(kwr_backend *backend, unsigned keys) {
         status = kwr_reducing_add(reducing, (kwr_slice){ &one, sizeof one }, NULL);
         FUZZ_MUST(status == KWR_OK || status == KWR_ERR_CORRUPT || status == KWR_ERR_RANGE);
     }
-    return true;
+    return use_collections(backend, keys);
 }
 
 static kwr_storage *fuzz_storage(void) {
