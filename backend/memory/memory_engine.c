@@ -68,15 +68,34 @@ static kwr_status engine_remove(kwr_engine *e, const kwr_address *at) {
     return status;
 }
 
+/* What may be the record of a large collection. */
+typedef struct tree_hint {
+    const kwr_address *at;
+    const uint8_t *record;
+} tree_hint;
+
+static void prefetch_root(const tree_hint *hint) {
+    uint8_t *value;
+    uint32_t value_size;
+    if (!kwr_record_is(hint->record, hint->at, &value, &value_size)) return;
+    if (!kwr_collection_is_tree(value)) return;
+    const uint8_t *root = (const uint8_t *)(uintptr_t)kwr_tree_head_at(value).root;
+    __builtin_prefetch(root);
+    __builtin_prefetch(root + 64);
+}
+
 /*
- * In three stages, so that the misses of all addresses overlap: the last directory word, the slot
- * line, the record. The word is kept as a hint for the access that follows.
+ * In three stages, and a fourth for the roots of collections, so that the misses of all addresses
+ * overlap: the last directory word, the slot line, the record. The word is kept as a hint for the
+ * access that follows.
  */
 static void prefetch_some(const kwr_engine *e, const kwr_address *at, size_t count) {
     const kwr_word *words[PREFETCH_STEP];
     const kwr_node *nodes[PREFETCH_STEP];
     uint64_t rest[PREFETCH_STEP];
     const uint8_t *pages[PREFETCH_STEP];
+    tree_hint trees[PREFETCH_STEP];
+    size_t tree_count = 0;
     for (size_t i = 0; i < count; i++) {
         const kwr_node *node = e->states[at[i].state];
         uint32_t index = at[i].key_group - e->group_first;
@@ -130,10 +149,16 @@ static void prefetch_some(const kwr_engine *e, const kwr_address *at, size_t cou
         const kwr_slots *line = (const kwr_slots *)(const void *)words[i];
         const uint32_t mask = kwr_slots_match(line, kwr_hash_tag(at[i].entry_hash & e->hash_mask));
         if (mask == 0) continue;
-        const uint8_t *record = pages[i] + (line->offsets[__builtin_ctz(mask)] & KWR_SLOT_OFFSET);
+        const uint16_t offset = line->offsets[__builtin_ctz(mask)];
+        const uint8_t *record = pages[i] + (offset & KWR_SLOT_OFFSET);
         __builtin_prefetch(record);
         __builtin_prefetch(record + 64);
+        if (KWR_UNLIKELY(e->facts[at[i].state].collection) && offset != 0 &&
+            (offset & KWR_SLOT_BLOB) == 0)
+            trees[tree_count++] = (tree_hint){ &at[i], record };
     }
+    for (size_t i = 0; i < tree_count; i++)
+        prefetch_root(&trees[i]);
 }
 
 static void engine_prefetch(kwr_engine *e, kwr_address *at, size_t count) {

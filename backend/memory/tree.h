@@ -128,7 +128,8 @@ typedef struct kwr_tree_page {
     uint32_t prefix; /* bytes with which every subkey begins (the first separator apart) */
     uint8_t level;   /* 0: leaf */
     uint8_t zero[3];
-    uint64_t spare;
+    uint32_t first_head; /* of the first slot that is compared ... */
+    uint32_t last_head;  /* ... and of the last */
     kwr_tree_slot slots[];
 } kwr_tree_page;
 _Static_assert(sizeof(kwr_tree_page) == 64, "tree page header");

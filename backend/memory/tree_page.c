@@ -46,16 +46,45 @@ static uint32_t search_bytes(const kwr_tree_page *page, kwr_slice key, uint32_t 
     return low;
 }
 
-/* The first slot from `low` on whose head is not below `head`. Without branches to mispredict. */
-static uint32_t search_heads(const kwr_tree_page *page, uint32_t low, uint64_t head) {
+/* The first of slots [low, high) whose head is not below `head`. Without branches to mispredict. */
+static uint32_t search_heads(const kwr_tree_page *page, uint32_t low, uint32_t high,
+                             uint64_t head) {
     const kwr_tree_slot *at = page->slots + low;
-    uint32_t left = page->count - low;
+    uint32_t left = high - low;
     while (left > 1) {
         const uint32_t half = left / 2;
         at = at[half - 1].head < head ? at + half : at;
         left -= half;
     }
     return (uint32_t)(at - page->slots) + (left == 1 && at->head < head);
+}
+
+enum { GUESS_FROM = 32, GUESS_STEP = 8 };
+
+/*
+ * The same over all slots that are compared. Most subkeys are about evenly spread within a page, so
+ * the search begins where the head would be then and widens from there: in a page that no cache
+ * holds, each place looked at is a wait.
+ */
+static uint32_t search_all_heads(const kwr_tree_page *page, uint32_t head) {
+    const uint32_t first = kwr_tree_low(page), count = page->count;
+    if (count - first < GUESS_FROM) return search_heads(page, first, count, head);
+    if (head <= page->first_head) return first;
+    if (head > page->last_head) return count;
+    /* From here on the head of `low` is below, that of `high` is not. */
+    uint32_t low = first, high = count - 1, step = GUESS_STEP;
+    const uint32_t guess = first + (uint32_t)((uint64_t)(head - page->first_head) * (high - first) /
+                                              (page->last_head - page->first_head));
+    if (page->slots[guess].head < head) {
+        for (low = guess; high - low > step && page->slots[low + step].head < head; step *= 2)
+            low += step;
+        if (high - low > step) high = low + step;
+    } else {
+        for (high = guess; high - low > step && page->slots[high - step].head >= head; step *= 2)
+            high -= step;
+        if (high - low > step) low = high - step;
+    }
+    return search_heads(page, low + 1, high, head);
 }
 
 uint32_t kwr_tree_search(const kwr_tree_page *page, kwr_slice key, bool *equal) {
@@ -70,20 +99,28 @@ uint32_t kwr_tree_search(const kwr_tree_page *page, kwr_slice key, bool *equal) 
         if (order > 0) return count;
     }
     const uint32_t head = head_of(key, page->prefix);
-    const uint32_t i = search_heads(page, low, head);
+    const uint32_t i = search_all_heads(page, head);
     if (i == count || page->slots[i].head != head) return i;
     const int order = kwr_subkey_compare(key_of(page, i), key);
     *equal = order == 0;
     if (order >= 0) return i;
     if (i + 1 == count || page->slots[i + 1].head != head) return i + 1;
-    return search_bytes(page, key, i + 1, search_heads(page, i + 1, (uint64_t)head + 1), equal);
+    return search_bytes(page, key, i + 1, search_heads(page, i + 1, count, (uint64_t)head + 1),
+                        equal);
 }
 
 /* ---- changes in place ---- */
 
+static void set_edges(kwr_tree_page *page) {
+    if (page->count <= kwr_tree_low(page)) return;
+    page->first_head = page->slots[kwr_tree_low(page)].head;
+    page->last_head = page->slots[page->count - 1].head;
+}
+
 static void set_heads(kwr_tree_page *page) {
     for (uint32_t i = kwr_tree_low(page); i < page->count; i++)
         page->slots[i].head = head_of(key_of(page, i), page->prefix);
+    set_edges(page);
 }
 
 /* `key` is about to join the page. */
@@ -109,6 +146,7 @@ uint8_t *kwr_tree_insert(kwr_tree_page *page, uint32_t i, kwr_slice key, size_t 
     page->heap += (uint32_t)bytes;
     page->slots[i] = (kwr_tree_slot){ .head = head_of(key, page->prefix), .off = page->heap };
     page->count++;
+    set_edges(page);
     return kwr_element_write((uint8_t *)kwr_tree_record(page, i), key, value_size);
 }
 
@@ -132,6 +170,7 @@ void kwr_tree_drop(kwr_tree_page *page, uint32_t i) {
         page->dead += bytes;
     page->count--;
     memmove(&page->slots[i], &page->slots[i + 1], (page->count - i) * sizeof(kwr_tree_slot));
+    set_edges(page);
 }
 
 /* ---- pages made anew ---- */
@@ -144,7 +183,7 @@ void kwr_tree_fill_begin(kwr_tree_page *page, size_t bytes, unsigned level, size
     page->prefix = 0;
     page->level = (uint8_t)level;
     memset(page->zero, 0, sizeof page->zero);
-    page->spare = 0;
+    page->first_head = page->last_head = 0;
 }
 
 /* While a page is filled, `dead` is what is still to come. */

@@ -154,7 +154,12 @@ static void seek(life *l, const kwr_address *at, const collection *c) {
 }
 
 static void step(life *l) {
-    const kwr_address at = any_address(l);
+    kwr_address at = any_address(l);
+    kwr_engine_hint hint = { 0 };
+    if (rng_below(&l->r, 3) == 0) {
+        at.hint = &hint;
+        l->s->ops->prefetch(l->s->engine, &at, 1);
+    }
     collection *c = shelf_at(l->m, &at);
     const uint32_t what = rng_below(&l->r, 100);
     if (rng_below(&l->r, 500) == 0) l->shrinking = !l->shrinking;
