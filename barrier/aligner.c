@@ -12,6 +12,7 @@
 #include "base/cleanup.h"
 #include "base/error.h"
 #include "base/memory.h"
+#include "base/planted.h"
 
 /* Aborts remembered for barriers still to come; older ones fold into `aborted_floor`. */
 enum { ABORTED_MAX = 64 };
@@ -95,6 +96,7 @@ static void remember_abort(kwr_aligner *aligner, uint64_t checkpoint) {
 }
 
 static bool was_aborted(const kwr_aligner *aligner, uint64_t checkpoint) {
+    if (KWR_PLANTED(aborted_is_taken)) return false;
     if (checkpoint <= aligner->aborted_floor) return true;
     for (size_t i = 0; i < aligner->aborted_count; i++) {
         if (aligner->aborted[i] == checkpoint) return true;
@@ -107,6 +109,7 @@ static bool was_aborted(const kwr_aligner *aligner, uint64_t checkpoint) {
 /* ALIGNING -> WAITING: every blocked channel is read again. */
 static void release(kwr_aligner *aligner, kwr_alignment *out) {
     if (aligner->blocked > 0) out->release = true;
+    if (KWR_PLANTED(newer_keeps_blocked)) out->release = out->snapshot;
     aligner->blocked = 0;
     aligner->missing = 0;
     aligner->state = ALIGNER_WAITING;
@@ -131,9 +134,10 @@ static void finish_if_all(kwr_aligner *aligner, uint64_t now_ns, kwr_alignment *
 static void reach(kwr_aligner *aligner, input *in, uint64_t now_ns, kwr_alignment *out) {
     in->reached = aligner->current;
     aligner->missing--;
+    if (KWR_PLANTED(first_barrier_snapshots)) aligner->missing = 0;
     if (aligner->missing > 0) {
         aligner->blocked++;
-        out->block = true;
+        out->block = !KWR_PLANTED(not_blocked);
         return;
     }
     finish_if_all(aligner, now_ns, out);
@@ -154,6 +158,7 @@ static void start(kwr_aligner *aligner, input *in, const kwr_barrier *barrier, u
 /* A marker, or a barrier of a checkpoint known as aborted: it and everything older is void. */
 static void cancel(kwr_aligner *aligner, uint64_t checkpoint, kwr_alignment *out) {
     if (aligner->state == ALIGNER_ALIGNING) release(aligner, out);
+    if (KWR_PLANTED(abort_keeps_blocked)) out->release = false;
     aligner->current = checkpoint;
     report_abort(out, checkpoint, KWR_ERR_CANCELLED);
 }
@@ -181,9 +186,9 @@ static void same(kwr_aligner *aligner, input *in, const kwr_barrier *barrier, ui
     switch (aligner->state) {
     case ALIGNER_WAITING: return; /* late: it was taken or voided */
     case ALIGNER_ALIGNING:
-        if (barrier->cancelled) {
+        if (barrier->cancelled && !KWR_PLANTED(marker_is_barrier)) {
             cancel(aligner, barrier->checkpoint, out);
-        } else if (in->reached != aligner->current) {
+        } else if (in->reached != aligner->current || KWR_PLANTED(double_barrier_counted)) {
             reach(aligner, in, now_ns, out);
         }
         return; /* else a duplicate: counted once */
@@ -196,13 +201,14 @@ kwr_status kwr_aligner_barrier(kwr_aligner *aligner, uint32_t channel, const kwr
     if (aligner->channels[channel].ended) return KWR_ERR_MISUSE;
     kwr_alignment did = { 0 };
     const uint64_t id = barrier->checkpoint;
-    if (barrier->generation != aligner->generation || id < aligner->current) {
+    if ((barrier->generation != aligner->generation && !KWR_PLANTED(foreign_barrier_counted)) ||
+        (id < aligner->current && !KWR_PLANTED(end_of_row_restarts))) {
         *out = did; /* foreign or late */
         return KWR_OK;
     }
     if (id == aligner->current) {
         same(aligner, &aligner->channels[channel], barrier, now_ns, &did);
-    } else if (barrier->cancelled) {
+    } else if (barrier->cancelled && !KWR_PLANTED(marker_is_barrier)) {
         cancel(aligner, id, &did);
     } else {
         newer(aligner, &aligner->channels[channel], barrier, now_ns, &did);

@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/limits.h"
 #include "base/memory.h"
+#include "base/planted.h"
 
 #define SECOND_NS UINT64_C(1000000000)
 #define TIMEOUT_DEFAULT_NS (600 * SECOND_NS)
@@ -127,6 +128,7 @@ static kwr_status failure_or(kwr_status status, kwr_status otherwise) {
 /* ---- transitions ---- */
 
 static bool all_sources_ended(const kwr_coordinator *c) {
+    if (KWR_PLANTED(final_too_soon)) return c->sources_open < c->sources;
     return c->sources > 0 && c->sources_open == 0;
 }
 
@@ -166,7 +168,9 @@ static void go_on(kwr_coordinator *c, action_list *do_) {
 static void resolve(kwr_coordinator *c) {
     c->state = COORD_IDLE;
     c->pending = 0;
-    if (c->interval_ns > 0) {
+    if (KWR_PLANTED(interval_ignored)) {
+        c->due_ns = after(c->now_ns, c->min_pause_ns);
+    } else if (c->interval_ns > 0) {
         c->due_ns =
             later(after(c->triggered_ns, c->interval_ns), after(c->now_ns, c->min_pause_ns));
     }
@@ -183,11 +187,14 @@ static uint64_t retry_pause(const kwr_coordinator *c) {
 static void abort_pending(kwr_coordinator *c, kwr_status status, action_list *do_) {
     say(do_, KWR_DO_ABORT, c->pending, c->final, status);
     if (c->failures < UINT64_MAX) c->failures++;
-    if (!c->tolerate_all && c->failures > c->tolerable_failures) {
+    if (KWR_PLANTED(id_used_again)) c->next_id--;
+    if ((!c->tolerate_all || KWR_PLANTED(failure_not_tolerated)) &&
+        c->failures > c->tolerable_failures) {
         fail(c, status, do_);
         return;
     }
     if (c->last) c->last_due_ns = after(c->now_ns, retry_pause(c));
+    if (KWR_PLANTED(retry_unpaced)) c->last_due_ns = c->now_ns;
     resolve(c);
     go_on(c, do_);
 }
@@ -198,7 +205,7 @@ static void complete(kwr_coordinator *c, action_list *do_) {
     say(do_, KWR_DO_COMPLETE, checkpoint, c->final, KWR_OK);
     c->failures = 0;
     resolve(c);
-    if (c->last) {
+    if (c->last || (KWR_PLANTED(finished_too_soon) && ending(c))) {
         c->state = COORD_FINISHED;
         say(do_, KWR_DO_FINISH, checkpoint, c->final, KWR_OK);
         return;
@@ -218,12 +225,17 @@ static kwr_status on_tick(kwr_coordinator *c, action_list *do_) {
         }
         return KWR_OK;
     case COORD_COLLECTING:
-        if (reached(c->now_ns, after(c->triggered_ns, c->timeout_ns))) {
+        if (reached(c->now_ns, after(c->triggered_ns, c->timeout_ns)) &&
+            !KWR_PLANTED(no_timeout)) {
             abort_pending(c, KWR_ERR_TIMEOUT, do_);
         }
         return KWR_OK;
-    case COORD_SETUP:
     case COORD_PUBLISHING: /* too late to abort: storage decides */
+        if (KWR_PLANTED(publishing_timed_out) &&
+            reached(c->now_ns, after(c->triggered_ns, c->timeout_ns)))
+            abort_pending(c, KWR_ERR_TIMEOUT, do_);
+        return KWR_OK;
+    case COORD_SETUP:
     case COORD_FINISHED:
     case COORD_FAILED: return KWR_OK;
     }
@@ -278,17 +290,22 @@ static kwr_status on_stop(kwr_coordinator *c, action_list *do_) {
 
 /* Of this attempt, for the checkpoint being collected, from a task there is. */
 static bool is_expected(const kwr_coordinator *c, const kwr_coordinator_event *event) {
-    return event->generation == c->generation && event->checkpoint == c->pending &&
+    return event->generation == c->generation &&
+           (event->checkpoint == c->pending || KWR_PLANTED(late_ack_counted)) &&
            event->task < c->tasks;
 }
 
 static kwr_status on_ack(kwr_coordinator *c, const kwr_coordinator_event *event, action_list *do_) {
     switch (c->state) {
     case COORD_COLLECTING:
-        if (!is_expected(c, event) || (c->task[event->task] & TASK_ACKED) != 0) break;
+        if (!is_expected(c, event) ||
+            ((c->task[event->task] & TASK_ACKED) != 0 && !KWR_PLANTED(acks_are_a_number)))
+            break;
         c->task[event->task] |= TASK_ACKED;
-        if (--c->acks_missing > 0) return KWR_OK;
+        if (--c->acks_missing > KWR_PLANTED(one_ack_missing)) return KWR_OK;
         c->state = COORD_PUBLISHING;
+        if (KWR_PLANTED(told_before_published))
+            say(do_, KWR_DO_COMPLETE, c->pending, c->final, KWR_OK);
         say(do_, KWR_DO_PUBLISH, c->pending, c->final, KWR_OK);
         return KWR_OK;
     case COORD_SETUP:
@@ -399,9 +416,12 @@ uint64_t kwr_coordinator_deadline(const kwr_coordinator *coordinator) {
     const kwr_coordinator *c = coordinator;
     switch (c->state) {
     case COORD_IDLE: return ending(c) ? c->last_due_ns : c->due_ns;
-    case COORD_COLLECTING: return after(c->triggered_ns, c->timeout_ns);
-    case COORD_SETUP:
+    case COORD_COLLECTING:
+        return KWR_PLANTED(no_timeout) ? UINT64_MAX : after(c->triggered_ns, c->timeout_ns);
     case COORD_PUBLISHING:
+        return KWR_PLANTED(publishing_timed_out) ? after(c->triggered_ns, c->timeout_ns)
+                                                 : UINT64_MAX;
+    case COORD_SETUP:
     case COORD_FINISHED:
     case COORD_FAILED: return UINT64_MAX;
     }

@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/planted.h"
 
 /* ---- what the log says ---- */
 
@@ -182,7 +183,7 @@ static kwr_status check_choice(const kwr_job_dirs *dirs, const kwr_claim_options
  * read and removed it. Nothing above it shows that it is the highest.
  */
 static kwr_status check_on_top(const kwr_job_dirs *dirs, uint64_t number, kwr_error *err) {
-    if (number == UINT64_MAX) return KWR_OK;
+    if (number == UINT64_MAX || KWR_PLANTED(fence_not_on_top)) return KWR_OK;
     const kwr_status status = kwr_log_probe(dirs, number + 1, err);
     return status == KWR_NOT_FOUND ? KWR_OK : status == KWR_OK ? KWR_ERR_EXISTS : status;
 }
@@ -197,7 +198,14 @@ static kwr_status try_fence(const kwr_job_dirs *dirs, const kwr_claim_options *o
         return status;
     }
     /* What an earlier attempt published without living to sync it is built upon now. */
-    KWR_TRY(dirs->storage->ops->dir_sync(dirs->storage, dirs->log, err));
+    if (!KWR_PLANTED(log_unsynced))
+        KWR_TRY(dirs->storage->ops->dir_sync(dirs->storage, dirs->log, err));
+    if (KWR_PLANTED(fence_skipped) && log.count > 0) {
+        *out_fence = log.slots[log.count - 1];
+        *out_log = log;
+        log = (kwr_log){ .env = dirs->env };
+        return KWR_OK;
+    }
     const kwr_slot *chosen;
     kwr_slot fence;
     KWR_TRY(check_choice(dirs, options, &log, &chosen, err));
@@ -267,8 +275,17 @@ kwr_status kwr_recovery_claim(const kwr_job_dirs *dirs, const kwr_claim_options 
     const kwr_slot *slot;
     KWR_TRY(choose(dirs, &claim.log, &slot, err));
     if (slot != NULL) {
-        const kwr_status status =
-            kwr_checkpoint_open(dirs, options->limits, slot, &claim.manifest, err);
+        kwr_status status = kwr_checkpoint_open(dirs, options->limits, slot, &claim.manifest, err);
+        if (KWR_PLANTED(older_chosen_silently) && is_damage(status) &&
+            kwr_log_older(&claim.log, slot) != NULL) {
+            slot = kwr_log_older(&claim.log, slot);
+            status = kwr_checkpoint_open(dirs, options->limits, slot, &claim.manifest, err);
+        }
+        if (KWR_PLANTED(damage_starts_empty) && is_damage(status)) {
+            *out = claim;
+            claim = (kwr_claim){ .log = { .env = dirs->env } };
+            return KWR_OK;
+        }
         if (is_damage(status)) {
             kwr_recovery_advise(dirs, options->limits, &claim.log, slot, err);
         }

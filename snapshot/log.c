@@ -13,6 +13,7 @@
 #include "base/limits.h"
 #include "base/memory.h"
 #include "base/name.h"
+#include "base/planted.h"
 #include "snapshot/slot.h"
 #include "snapshot/storage.h"
 
@@ -36,6 +37,7 @@ static kwr_status open_dirs(kwr_job_dirs *dirs, bool create, kwr_error *err) {
     KWR_TRY(storage->ops->dir_open(storage, dirs->root, "log", true, &dirs->log, err));
     KWR_TRY(storage->ops->dir_open(storage, dirs->root, "shared", true, &dirs->shared, err));
     /* Also when they were there: whoever made them may have died before this. */
+    if (KWR_PLANTED(dirs_unsynced)) return KWR_OK;
     KWR_TRY(storage->ops->dir_sync(storage, dirs->root, err));
     return storage->ops->dir_sync(storage, NULL, err);
 }
@@ -179,14 +181,18 @@ static kwr_status read_once(const kwr_job_dirs *dirs, const kwr_limits *limits, 
     KWR_TRY(storage->ops->list(storage, dirs->log, "", note_slot, &high, err));
     if (high > 0) {
         kwr_slot top;
-        const kwr_status status = read_alone(dirs, limits, high, &top, err);
+        kwr_status status = read_alone(dirs, limits, high, &top, err);
+        if (KWR_PLANTED(damaged_slot_is_absent) && status == KWR_ERR_CORRUPT && high > 1)
+            status = read_alone(dirs, limits, --high, &top, err);
         *vanished = status == KWR_ERR_MISSING;
         KWR_TRY(status);
         number = top.floor;
         if (high - number >= limits->slots_max) return too_many(dirs, limits, number, high, err);
     }
     for (; number != 0 && log->count < limits->slots_max; number++) {
-        const kwr_status status = read_slot(dirs, limits, number, log, err);
+        kwr_status status = read_slot(dirs, limits, number, log, err);
+        if (KWR_PLANTED(damaged_slot_is_absent) && status == KWR_ERR_CORRUPT && number > high)
+            status = KWR_ERR_MISSING;
         if (status == KWR_ERR_MISSING && number > high) {
             drop_below_floor(log);
             return KWR_OK;
@@ -319,6 +325,7 @@ kwr_status kwr_log_probe(const kwr_job_dirs *dirs, uint64_t number, kwr_error *e
         return KWR_OK;
     }
     if (status != KWR_ERR_MISSING) return status;
+    if (KWR_PLANTED(probe_by_name_only)) return KWR_NOT_FOUND;
     uint64_t high = 0;
     KWR_TRY(dirs->storage->ops->list(dirs->storage, dirs->log, "", note_slot, &high, err));
     return high >= number ? KWR_OK : KWR_NOT_FOUND;

@@ -4,10 +4,12 @@
 #include <string.h>
 
 #include "base/name.h"
+#include "base/planted.h"
 #include "snapshot/log.h"
 
 void kwr_checkpoint_dir_name(uint64_t checkpoint, uint64_t generation,
                              char out[KWR_FILE_NAME_MAX]) {
+    if (KWR_PLANTED(generation_not_in_name)) generation = 1;
     snprintf(out, KWR_FILE_NAME_MAX, "chk-%llu-%llu", (unsigned long long)checkpoint,
              (unsigned long long)generation);
 }

@@ -11,6 +11,7 @@
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/limits.h"
+#include "base/planted.h"
 #include "keyweir/snapshot.h"
 #include "snapshot/checkpoint.h"
 #include "snapshot/data_reader.h"
@@ -345,7 +346,9 @@ static kwr_status install(worker *w, const kwr_data_file *file, const source *s,
     kwr_page_image image = { 0 };
     uint8_t *scratch = room(&w->plain, entry->raw);
     if (scratch == NULL) return no_memory(&w->err);
-    KWR_TRY(kwr_data_image(file, entry, bytes, scratch, &image, &w->err));
+    const kwr_status good = kwr_data_image(file, entry, bytes, scratch, &image, &w->err);
+    if (good == KWR_ERR_CORRUPT && KWR_PLANTED(damaged_image_skipped)) return KWR_OK;
+    KWR_TRY(good);
     image.state = s->state_ids[entry->state];
     kwr_error why = { 0 };
     const kwr_status status = s->foreign ? kwr_backend_load_image(w->job->backend, &image, &why)

@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "base/limits.h"
 #include "base/log.h"
+#include "base/planted.h"
 #include "snapshot/storage.h"
 
 typedef struct shared_file {
@@ -236,8 +237,8 @@ void kwr_retention_apply(kwr_retention *retention, const kwr_job_dirs *dirs, kwr
     kwr_retention *r = retention;
     if (log->count == 0 || dirs->log == NULL) return;
     /* Before anything goes: the files of what goes, and of what stays. */
-    const bool all_known = learn(r, dirs, log);
-    const uint64_t keep = kwr_log_floor(log);
+    const bool all_known = learn(r, dirs, log) || KWR_PLANTED(unread_counts_as_unused);
+    const uint64_t keep = kwr_log_floor(log) + KWR_PLANTED(floor_too_high);
     kwr_error err = { 0 };
     kwr_status status = sync_log(r, dirs, &err);
     while (status >= KWR_OK && log->count > 1 && log->slots[0].number < keep)
@@ -280,7 +281,7 @@ static kwr_status sweep_directory(void *ctx, const char *name) {
     sweep *s = ctx;
     uint64_t checkpoint = 0, generation = 0;
     if (!kwr_checkpoint_dir_parse(name, &checkpoint, &generation)) return KWR_OK;
-    if (generation >= s->generation || in_log(s->log, checkpoint, generation)) return KWR_OK;
+    if (generation >= s->generation + KWR_PLANTED(own_files_swept) || in_log(s->log, checkpoint, generation)) return KWR_OK;
     kwr_error err = { 0 };
     note(s, kwr_checkpoint_remove(s->dirs, checkpoint, generation, &err), &err);
     return KWR_OK;
@@ -292,7 +293,8 @@ static kwr_status sweep_shared(void *ctx, const char *name) {
     uint32_t subtask = 0;
     size_t at = 0;
     if (!kwr_shared_name_parse(name, &generation, NULL, &subtask, &sequence)) return KWR_OK;
-    if (generation >= s->generation || find_file(s->retention, name, &at)) return KWR_OK;
+    if (generation >= s->generation + KWR_PLANTED(own_files_swept) ||
+        find_file(s->retention, name, &at)) return KWR_OK;
     kwr_error err = { 0 };
     note(s, s->dirs->storage->ops->remove(s->dirs->storage, s->dirs->shared, name, &err), &err);
     return KWR_OK;
@@ -348,7 +350,7 @@ static void sweep_dir(sweep *s, kwr_storage_dir *dir, const char *prefix, kwr_li
 void kwr_retention_sweep(kwr_retention *retention, const kwr_job_dirs *dirs, const kwr_log *log,
                          uint64_t generation) {
     sweep s = { .retention = retention, .dirs = dirs, .log = log, .generation = generation };
-    const bool all_known = learn(retention, dirs, log);
+    const bool all_known = learn(retention, dirs, log) || KWR_PLANTED(unread_counts_as_unused);
     sweep_dir(&s, dirs->log, "", sweep_log);
     sweep_dir(&s, dirs->root, "chk-", sweep_directory);
     if (all_known) sweep_dir(&s, dirs->shared, "", sweep_shared);

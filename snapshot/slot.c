@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "base/name.h"
+#include "base/planted.h"
 #include "snapshot/json_out.h"
 
 #define SLOT_START "{\"keyweir\":\"slot\",\"version\":"
@@ -296,7 +297,7 @@ kwr_status kwr_slot_decode(const kwr_env *env, kwr_slice bytes, const char *what
         return KWR_FAIL(err, KWR_ERR_CORRUPT, 0,
                         "'%s' is damaged at offset %zu: its last line is no digest", what, line);
     const kwr_digest digest = kwr_digest_of(text, line);
-    if (!kwr_digest_equal(&stored, &digest))
+    if (!kwr_digest_equal(&stored, &digest) && !KWR_PLANTED(slot_unchecked))
         return KWR_FAIL(err, KWR_ERR_CORRUPT, 0,
                         "'%s' is damaged at offset 0: its %zu bytes do not have the digest at "
                         "offset %zu",
@@ -316,7 +317,10 @@ kwr_status kwr_slot_decode(const kwr_env *env, kwr_slice bytes, const char *what
     const char *fault = slot_fault(&slot);
     if (fault != NULL)
         return KWR_FAIL(err, KWR_ERR_CORRUPT, 0, "'%s' makes no sense: %s", what, fault);
-    KWR_TRY(check_spelling(env, bytes, what, &slot, err));
+    if (KWR_PLANTED(slot_unchecked))
+        slot.digest = stored;
+    else
+        KWR_TRY(check_spelling(env, bytes, what, &slot, err));
     *out = slot;
     return KWR_OK;
 }

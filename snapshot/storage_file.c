@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/planted.h"
 #include "snapshot/storage.h"
 
 enum {
@@ -171,6 +172,7 @@ static kwr_status write_fully(file_storage *self, kwr_dir *dir, kwr_file *file, 
         if (done == 0 || done > size)
             return KWR_FAIL(err, KWR_ERR_IO, 0, "write '%s/%s': no progress, %zu bytes are left",
                             fs_of(self)->path(fs_of(self)->ctx, dir), name, size);
+        if (KWR_PLANTED(short_write_is_all)) break;
         at += done;
         size -= done;
     }
@@ -226,7 +228,12 @@ static kwr_status file_finish(kwr_storage *storage, kwr_storage_writer *writer, 
         status = writer_failed(self, writer, err);
     else
         status = writer_flush(self, writer, err);
-    if (status >= KWR_OK) status = fs->sync(fs->ctx, writer->file, err);
+    if (KWR_PLANTED(flush_failure_ignored)) status = KWR_OK;
+    if (status >= KWR_OK && !KWR_PLANTED(file_unsynced)) {
+        status = fs->sync(fs->ctx, writer->file, err);
+        if (status < KWR_OK && KWR_PLANTED(sync_retried))
+            status = fs->sync(fs->ctx, writer->file, err);
+    }
     const kwr_status closed = fs->close(fs->ctx, writer->file, status < KWR_OK ? NULL : err);
     if (status >= KWR_OK) status = closed;
     if (status < KWR_OK) discard(self, writer->dir, writer->name);
@@ -275,6 +282,7 @@ static kwr_status read_fully(file_storage *self, kwr_dir *dir, kwr_file *file, c
             return KWR_FAIL(err, KWR_ERR_CORRUPT, 0,
                             "'%s/%s' ends at byte %llu, %zu bytes more were expected",
                             fs->path(fs->ctx, dir), name, (unsigned long long)offset, size);
+        if (KWR_PLANTED(short_read_is_all)) break;
         at += done;
         size -= done;
         offset += done;
@@ -309,12 +317,13 @@ static kwr_status write_temp(file_storage *self, kwr_dir *dir, const char *name,
             return KWR_FAIL(err, KWR_ERR_IO, 0, "publish '%s': no randomness for a unique name",
                             name);
         snprintf(temp, TEMP_NAME_MAX, ".tmp-%.170s-%016llx", name, (unsigned long long)random);
+        if (KWR_PLANTED(published_in_place)) snprintf(temp, TEMP_NAME_MAX, "%s", name);
         status = fs->create(fs->ctx, dir, temp, &file, err);
         if (status < KWR_OK && status != KWR_ERR_EXISTS) return status;
     }
     if (file == NULL) return status;
     status = write_fully(self, dir, file, temp, data, size, err);
-    if (status >= KWR_OK) status = fs->sync(fs->ctx, file, err);
+    if (status >= KWR_OK && !KWR_PLANTED(temp_unsynced)) status = fs->sync(fs->ctx, file, err);
     const kwr_status closed = fs->close(fs->ctx, file, status < KWR_OK ? NULL : err);
     if (status >= KWR_OK) status = closed;
     if (status < KWR_OK) discard(self, dir, temp);
@@ -357,12 +366,18 @@ static kwr_status take_name(file_storage *self, kwr_dir *dir, const char *temp, 
                             const void *data, size_t size, bool *renamed, kwr_error *err) {
     const kwr_fs *fs = fs_of(self);
     *renamed = false;
+    if (KWR_PLANTED(published_in_place)) {
+        *renamed = true;
+        return KWR_OK;
+    }
+    if (KWR_PLANTED(name_replaced)) (void)(fs->remove(fs->ctx, dir, name, NULL) < KWR_OK);
     kwr_status status = fs->link(fs->ctx, dir, temp, dir, name, err);
     if (status == KWR_ERR_UNSUPPORTED) {
         status = fs->rename(fs->ctx, dir, temp, dir, name, err);
         *renamed = status >= KWR_OK;
     }
     if (status >= KWR_OK || status == KWR_ERR_EXISTS) return status;
+    if (KWR_PLANTED(failed_link_is_failure)) return status;
     switch (look_again(self, dir, name, data, size)) {
     case READ_BACK_OURS: return KWR_OK;
     case READ_BACK_ABSENT: return status;
@@ -395,8 +410,10 @@ static kwr_status file_publish(kwr_storage *storage, kwr_storage_dir *to, const 
     }
     /* A directory whose sync failed once may report success the next time and still have lost the
      * name: no second try. */
-    status = fs->sync_dir(fs->ctx, dir, err);
+    status = KWR_PLANTED(name_unsynced) ? KWR_OK : fs->sync_dir(fs->ctx, dir, err);
+    if (KWR_PLANTED(name_sync_failure_ignored)) status = KWR_OK;
     if (status < KWR_OK) {
+        if (KWR_PLANTED(unknown_is_failure)) return status;
         kwr_error_prefix(err, "publish '%s/%s': the name is there but may not last",
                          fs->path(fs->ctx, dir), name);
         if (err != NULL) err->status = KWR_ERR_UNKNOWN;

@@ -14,6 +14,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/name.h"
+#include "base/planted.h"
 #include "keyweir/snapshot.h"
 #include "snapshot/data_writer.h"
 #include "snapshot/log.h"
@@ -81,9 +82,12 @@ static kwr_status create_file(worker *w) {
      * number is always safe. */
     for (int i = 0; i < FILE_NAME_TRIES && status == KWR_ERR_EXISTS; i++) {
         kwr_storage_writer *file = NULL;
-        const uint64_t sequence = __atomic_fetch_add(&job->sequence, 1, __ATOMIC_RELAXED);
+        uint64_t sequence = __atomic_fetch_add(&job->sequence, 1, __ATOMIC_RELAXED);
+        if (KWR_PLANTED(data_file_overwritten)) sequence = 1;
         kwr_shared_name(job->target->generation, job->target->operator_id, job->target->subtask,
                         sequence, w->name);
+        if (KWR_PLANTED(data_file_overwritten))
+            (void)(storage->ops->remove(storage, job->dirs.shared, w->name, NULL) < KWR_OK);
         status = storage->ops->create(storage, job->dirs.shared, w->name, &file, &w->err);
         if (status >= KWR_OK) {
             kwr_data_writer_set_file(&w->writer, file);
@@ -199,6 +203,7 @@ static kwr_status finish_rest(write_job *job, kwr_error *err) {
 /* Names of files and directories durable, whoever made the directories. */
 static kwr_status sync_names(const write_job *job, kwr_error *err) {
     kwr_storage *storage = job->target->storage;
+    if (KWR_PLANTED(shared_unsynced)) return KWR_OK;
     KWR_TRY(storage->ops->dir_sync(storage, job->dirs.shared, err));
     KWR_TRY(storage->ops->dir_sync(storage, job->dirs.root, err));
     return storage->ops->dir_sync(storage, NULL, err);

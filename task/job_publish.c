@@ -15,6 +15,7 @@
 #include "base/cleanup.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/planted.h"
 
 enum { PROBE_ATTEMPTS = 3 };
 
@@ -26,6 +27,7 @@ uint64_t kwr_job_next_slot(const kwr_job *job) {
 static kwr_status fence_check(kwr_job *job, kwr_error *err) {
     const uint64_t number = kwr_job_next_slot(job);
     kwr_status status = KWR_OK;
+    if (KWR_PLANTED(told_unfenced)) return KWR_OK;
     for (int i = 0; i < PROBE_ATTEMPTS; i++) {
         status = kwr_log_probe(&job->dirs, number, err);
         if (status == KWR_NOT_FOUND) return KWR_OK;
@@ -190,6 +192,10 @@ static kwr_status publish_slot(kwr_job *job, kwr_slot *slot, kwr_error *err) {
     slot->checkpoint = job->checkpoint;
     slot->final = job->final;
     if (job->checkpoint > slot->highest) slot->highest = job->checkpoint;
+    for (size_t i = 0; KWR_PLANTED(removed_too_soon) && i < log->count; i++)
+        if (log->slots[i].kind == KWR_SLOT_CHECKPOINT && log->slots[i].number < slot->floor)
+            (void)(kwr_checkpoint_remove(&job->dirs, log->slots[i].checkpoint,
+                                         log->slots[i].generation, NULL) < KWR_OK);
     return kwr_log_publish(&job->dirs, slot, err);
 }
 
@@ -211,11 +217,17 @@ static kwr_status publish(kwr_job *job, kwr_error *err) {
     const kwr_slice inline_bytes = { a.inline_bytes.data, a.inline_bytes.size };
     kwr_status status =
         kwr_checkpoint_write(&job->dirs, &a.manifest, inline_bytes, &slot, &written, err);
+    if (KWR_PLANTED(failed_write_published) && status < KWR_OK) {
+        slot.manifest_length = 1;
+        status = KWR_OK;
+    }
     if (status < KWR_OK) {
         discard_checkpoint(job);
         return status;
     }
     status = publish_slot(job, &slot, err);
+    if (KWR_PLANTED(taken_slot_is_ours) && status == KWR_ERR_EXISTS) status = KWR_OK;
+    if (KWR_PLANTED(failed_publish_told) && status != KWR_ERR_EXISTS) status = KWR_OK;
     if (status == KWR_ERR_EXISTS) {
         job->outcome = KWR_PUBLISH_LOST;
         return KWR_FAIL(err, KWR_ERR_FENCED, 0,

@@ -12,6 +12,7 @@
 #include "base/cleanup.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/planted.h"
 
 KWR_DEFINE_CLEANUP(kwr_subtask_part, kwr_subtask_part_free)
 
@@ -92,6 +93,7 @@ static kwr_status ack_keyed(kwr_task *task, kwr_error *err) {
     kwr_snapshot_result result = { 0 };
     /* What a failed write has used of the numbers is not known. */
     part->sequence_next = part->sequence + task->limits.files_max + 1;
+    if (KWR_PLANTED(frozen_late)) KWR_TRY(kwr_backend_freeze(task->backend, &part->view));
     const kwr_status status = kwr_snapshot_write(part->view, &target, &part->cancel, &result, err);
     kwr_view_release(KWR_TAKE(part->view));
     KWR_TRY(status);
@@ -196,7 +198,8 @@ static kwr_status part_begin(kwr_task *task, uint64_t checkpoint) {
         part_run(task);
         return KWR_OK;
     }
-    kwr_status status = kwr_backend_freeze(task->backend, &part->view);
+    kwr_status status = KWR_OK;
+    if (!KWR_PLANTED(frozen_late)) status = kwr_backend_freeze(task->backend, &part->view);
     if (status < KWR_OK) {
         task->error = *kwr_backend_error(task->backend);
         return status;

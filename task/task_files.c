@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "base/planted.h"
 
 void kwr_task_pledge_add(kwr_task *task, uint64_t checkpoint, kwr_buffer *files) {
     if (files->size == 0) {
@@ -33,7 +34,9 @@ static void pledge_remove(kwr_task *task, size_t index) {
 
 void kwr_task_pledge_abort(kwr_task *task, uint64_t checkpoint) {
     for (size_t i = 0; i < task->pledge_count; i++) {
-        if (task->pledges[i].checkpoint != checkpoint) continue;
+        if (task->pledges[i].checkpoint != checkpoint &&
+            !(KWR_PLANTED(abort_removes_completed) && task->pledges[i].checkpoint < checkpoint))
+            continue;
         kwr_task_discard(task, &task->pledges[i].files);
         pledge_remove(task, i);
         return;

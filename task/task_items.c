@@ -8,6 +8,7 @@
 #include "task/task.h"
 
 #include "base/error.h"
+#include "base/planted.h"
 
 static size_t split_bytes(const kwr_split_item *s) {
     return sizeof *s + s->id_size + s->identity_size + s->position_size;
@@ -116,8 +117,10 @@ kwr_status kwr_task_add_committable(kwr_task *task, uint64_t checkpoint, kwr_sli
     kwr_bytes copy = { 0 };
     if (!kwr_grow_array(task->env, (void **)&task->committables, &task->committable_capacity,
                         task->committable_count + 1, sizeof *task->committables) ||
-        kwr_bytes_new(task->env, token.size, &copy) < KWR_OK)
+        kwr_bytes_new(task->env, token.size, &copy) < KWR_OK) {
+        if (KWR_PLANTED(no_memory_leaves_out)) return KWR_OK;
         return kwr_task_failed(task, KWR_ERR_NOMEM, "no memory for a committable");
+    }
     if (token.size > 0) memcpy(copy.data, token.data, token.size);
     task->committables[task->committable_count++] =
         (kwr_committable_item){ .checkpoint = checkpoint, .token = copy };
@@ -128,7 +131,7 @@ kwr_status kwr_task_committed(kwr_task *task, uint64_t checkpoint) {
     size_t kept = 0;
     for (size_t i = 0; i < task->committable_count; i++) {
         kwr_committable_item *c = &task->committables[i];
-        if (c->checkpoint <= checkpoint)
+        if (c->checkpoint <= checkpoint || KWR_PLANTED(newer_output_forgotten))
             kwr_bytes_free(&c->token);
         else
             task->committables[kept++] = *c;
@@ -147,6 +150,7 @@ kwr_status kwr_task_items_restore(kwr_task *task, const kwr_manifest_subtask *fr
         }
     }
     for (size_t i = 0; i < from->committable_count; i++) {
+        if (KWR_PLANTED(output_not_restored)) break;
         const kwr_manifest_committable *c = &from->committables[i];
         if (kwr_task_add_committable(task, c->checkpoint, c->token) < KWR_OK) {
             if (err != NULL) *err = task->error;
@@ -181,6 +185,7 @@ kwr_status kwr_task_items_copy(const kwr_task *task, uint64_t checkpoint, kwr_ar
     for (size_t i = 0; i < task->committable_count; i++) {
         const kwr_committable_item *c = &task->committables[i];
         if (c->checkpoint > checkpoint) continue;
+        if (KWR_PLANTED(older_output_left_out) && c->checkpoint < checkpoint) continue;
         kwr_manifest_committable *to = &out->committables[out->committable_count++];
         to->checkpoint = c->checkpoint;
         if (!copy_into(arena, (kwr_slice){ c->token.data, c->token.size }, &to->token))

@@ -5,6 +5,7 @@
  * and leaves the same entries behind.
  */
 #include "backend/memory/store.h"
+#include "base/planted.h"
 
 static size_t node_bytes(uint32_t width) {
     return sizeof(kwr_node) + (size_t)width * sizeof(kwr_word);
@@ -32,7 +33,7 @@ static void put_word(kwr_engine *e, kwr_word *at, kwr_word word) {
 static kwr_node *own(kwr_engine *e, kwr_word *at) {
     kwr_node *node = kwr_word_address(*at);
     if (KWR_LIKELY(node->block.birth == e->epoch)) return node;
-    if (!kwr_store_shared(e, &node->block)) {
+    if (!kwr_store_shared(e, &node->block) || KWR_PLANTED(frozen_node_written)) {
         node->block.birth = e->epoch;
         return node;
     }

@@ -4,6 +4,7 @@
  * are complete before any word of the directory refers to them.
  */
 #include "backend/memory/store.h"
+#include "base/planted.h"
 
 enum {
     SLOTS_AIM = 12, /* entries per group a full page should have: few then overflow */
@@ -126,7 +127,7 @@ kwr_status kwr_page_own(kwr_engine *e, kwr_path *path, kwr_page **out) {
     kwr_page *page = kwr_word_address(w);
     *out = page;
     if ((w & KWR_WORD_CURRENT) != 0) return KWR_OK;
-    if (!kwr_store_shared(e, &page->block)) {
+    if (!kwr_store_shared(e, &page->block) || KWR_PLANTED(frozen_page_written)) {
         page->block.birth = e->epoch;
         kwr_directory_set(e, step, w | KWR_WORD_CURRENT);
         return KWR_OK;
@@ -135,7 +136,8 @@ kwr_status kwr_page_own(kwr_engine *e, kwr_path *path, kwr_page **out) {
     if (block == NULL) return KWR_ERR_NOMEM;
     memcpy((uint8_t *)block + sizeof *block, (const uint8_t *)page + sizeof *block,
            page->used - sizeof *block);
-    kwr_directory_set(e, step, kwr_page_word((kwr_page *)block, kwr_word_depth(w)));
+    if (!KWR_PLANTED(stale_page_found))
+        kwr_directory_set(e, step, kwr_page_word((kwr_page *)block, kwr_word_depth(w)));
     kwr_store_retire(e, &page->block);
     e->copies++;
     *out = (kwr_page *)block;

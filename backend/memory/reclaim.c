@@ -9,6 +9,7 @@
  * are looked at, each by its own birth: views older than the root may see some of them.
  */
 #include "backend/memory/tree.h"
+#include "base/planted.h"
 
 enum { DRAIN_STEP = 8 };
 
@@ -31,7 +32,7 @@ kwr_block *kwr_store_alloc(kwr_engine *e, size_t size, unsigned kind) {
 }
 
 void kwr_store_retire(kwr_engine *e, kwr_block *block) {
-    if (kwr_store_shared(e, block)) {
+    if (kwr_store_shared(e, block) && !KWR_PLANTED(frozen_block_freed)) {
         block->next = e->sharing->limbo;
         e->sharing->limbo = block;
         e->frozen_bytes += kwr_block_bytes(block);
@@ -143,7 +144,7 @@ static void drain_view(kwr_engine *e, kwr_engine_view *view, uint64_t *blocks) {
             heir->limbo = block;
         } else {
             e->frozen_bytes -= kwr_block_bytes(block);
-            dispose(e, block, view->epoch);
+            if (!KWR_PLANTED(freed_block_lost)) dispose(e, block, view->epoch);
         }
     }
 }

@@ -4,6 +4,7 @@
  * not do: new keys, frozen pages, full pages, blobs, chains.
  */
 #include "backend/memory/store.h"
+#include "base/planted.h"
 
 /* ---- chains ---- */
 
@@ -318,7 +319,9 @@ kwr_status kwr_store_upsert(kwr_engine *e, const kwr_address *at, uint64_t hash,
     if (status != KWR_OK) unused = c.blob;
     if (unused != NULL) kwr_page_arena_free(&e->arena, &unused->block);
     if (status != KWR_OK || e->facts[at->state].collection) return status;
-    if (*old_size == KWR_ABSENT)
+    if (*old_size == KWR_ABSENT && KWR_PLANTED(entries_miscounted))
+        kwr_store_count(e, at->state, 1, 0, 0);
+    else if (*old_size == KWR_ABSENT)
         kwr_store_count(e, at->state, 1, (int64_t)(at->key.size + at->name.size + value_size), 0);
     else if (*old_size != value_size)
         kwr_store_count(e, at->state, 0, (int64_t)value_size - (int64_t)*old_size, 0);

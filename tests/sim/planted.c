@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The score of the simulator: the library with one planted mistake after the other, each run with
+ * seed after seed until an oracle objects. A mistake nobody finds fails the run, and so does a rule
+ * that fewer than two mistakes break. Each mistake has a process of its own: it may crash or hang,
+ * which is finding it as well.
+ */
+#include "tests/sim/planted.h"
+
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/planted.h"
+#include "tests/sim/job.h"
+
+enum { RULES = 10, WHY = 400, JOBS_MAX = 64, SECONDS_MAX = 240 };
+
+typedef struct mistake {
+    const char *name, *breaks, *what;
+} mistake;
+
+#define ROW(name, breaks, what) { #name, breaks, what },
+static const mistake mistakes[] = { { "none", "", "" }, KWR_PLANTED_TABLE(ROW) };
+#undef ROW
+enum { COUNT = sizeof mistakes / sizeof mistakes[0] };
+
+/* Shared with the process that runs it. */
+typedef struct outcome {
+    uint64_t seed; /* being run, or that found it */
+    bool found, done;
+    char why[WHY];
+} outcome;
+
+typedef struct options {
+    uint64_t seeds, jobs;
+    const char *only, *recorded, *write;
+    bool table;
+} options;
+
+/* ---- the switch: set once, before anything runs ---- */
+
+static kwr_planted_mistake mistake_on = KWR_PLANTED_NONE;
+static bool paused;
+
+bool kwr_planted_is_on(kwr_planted_mistake which) { return which == mistake_on && !paused; }
+void sim_mistakes_pause(bool on) { paused = on; }
+
+/* ---- one mistake ---- */
+
+static bool run_seed(uint64_t seed, kwr_sim_pool *pool, outcome *out) {
+    const kwr_sim_run_options run = { .struct_size = sizeof run, .pool = pool };
+    kwr_sim_plan plan;
+    kwr_sim_result result;
+    out->seed = seed;
+    kwr_sim_plan_of(seed, &plan);
+    kwr_sim_run(&plan, &sim_subject, &run, &result);
+    out->found = result.failed;
+    if (result.failed) snprintf(out->why, sizeof out->why, "%s", result.why);
+    kwr_sim_result_clear(&result);
+    return out->found;
+}
+
+static void search(unsigned which, uint64_t recorded, uint64_t seeds, outcome *out) {
+    kwr_sim_pool *pool = kwr_sim_pool_new();
+    mistake_on = (kwr_planted_mistake)which;
+    if (recorded == 0 || !run_seed(recorded, pool, out))
+        for (uint64_t seed = 1; seed <= seeds && !run_seed(seed, pool, out); seed++)
+            continue;
+    out->done = true;
+    kwr_sim_pool_free(pool);
+}
+
+/* ---- all of them ---- */
+
+/* The seed that found it last time, 0: none. */
+static uint64_t recorded_seed(const char *path, const char *name) {
+    char line[256], found[128];
+    unsigned long long seed = 0, result = 0;
+    FILE *file = path == NULL ? NULL : fopen(path, "r");
+    if (file == NULL) return 0;
+    while (fgets(line, sizeof line, file) != NULL)
+        if (sscanf(line, "%127s %llu", found, &seed) == 2 && strcmp(found, name) == 0)
+            result = seed;
+    fclose(file);
+    return result;
+}
+
+static void start(const options *o, unsigned which, outcome *out, pid_t *pid) {
+    fflush(stdout);
+    *pid = fork();
+    if (*pid < 0) {
+        perror("fork");
+        exit(2);
+    }
+    if (*pid > 0) return;
+    const struct rlimit none = { 0, 0 };
+    (void)setrlimit(RLIMIT_CORE, &none);
+    (void)alarm(SECONDS_MAX);
+    search(which, recorded_seed(o->recorded, mistakes[which].name), o->seeds, out);
+    _exit(0);
+}
+
+static void finish(unsigned which, int status, outcome *out) {
+    const mistake *m = &mistakes[which];
+    if (!out->done) {
+        out->found = out->seed > 0;
+        if (WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM)
+            snprintf(out->why, sizeof out->why, "the run does not end");
+        else
+            snprintf(out->why, sizeof out->why, "the process dies, status 0x%x", (unsigned)status);
+    }
+    if (out->found)
+        printf("%s %s found by seed %llu: %s\n", m->name, m->breaks, (unsigned long long)out->seed,
+               out->why);
+    else
+        printf("%s %s NOT FOUND: %s\n", m->name, m->breaks, m->what);
+    fflush(stdout);
+}
+
+static void run_all(const options *o, outcome *outcomes) {
+    pid_t pids[COUNT] = { 0 };
+    unsigned next = 1, running = 0;
+    while (next < COUNT || running > 0) {
+        if (next < COUNT && running < o->jobs) {
+            if (o->only == NULL || strcmp(o->only, mistakes[next].name) == 0) {
+                start(o, next, &outcomes[next], &pids[next]);
+                running++;
+            }
+            next++;
+            continue;
+        }
+        int status = 0;
+        const pid_t pid = wait(&status);
+        if (pid < 0) break;
+        for (unsigned i = 1; i < COUNT; i++)
+            if (pids[i] == pid) finish(i, status, &outcomes[i]);
+        running--;
+    }
+}
+
+/* ---- what it says ---- */
+
+/* Whether `rule`, such as "R1", is among the words of `breaks`. */
+static bool names(const char *breaks, const char *rule) {
+    const size_t size = strlen(rule);
+    for (const char *at = breaks; (at = strstr(at, rule)) != NULL; at += size)
+        if ((at == breaks || at[-1] == ' ') && (at[size] == ' ' || at[size] == '\0')) return true;
+    return false;
+}
+
+static bool rules_covered(void) {
+    bool covered = true;
+    printf("mistakes for each rule:");
+    for (unsigned rule = 1; rule <= RULES; rule++) {
+        char name[8];
+        unsigned count = 0;
+        snprintf(name, sizeof name, "R%u", rule);
+        for (unsigned i = 1; i < COUNT; i++)
+            count += names(mistakes[i].breaks, name);
+        printf(" %s %u%s", name, count, rule < RULES ? "," : "\n");
+        covered = covered && count >= 2;
+    }
+    return covered;
+}
+
+static void print_table(const outcome *outcomes) {
+    puts("| mistake | breaks | what it does | seed | found as |\n| --- | --- | --- | --- | --- |");
+    for (unsigned i = 1; i < COUNT; i++)
+        printf("| `%s` | %s | %s | %llu | %.60s |\n", mistakes[i].name, mistakes[i].breaks,
+               mistakes[i].what, (unsigned long long)outcomes[i].seed, outcomes[i].why);
+}
+
+static bool write_seeds(const char *path, const outcome *outcomes) {
+    FILE *file = fopen(path, "w");
+    if (file == NULL) {
+        perror(path);
+        return false;
+    }
+    fprintf(file, "# Planted mistakes and the seeds that found them: ./dev planted --write FILE\n");
+    for (unsigned i = 1; i < COUNT; i++)
+        if (outcomes[i].found)
+            fprintf(file, "%s %llu\n", mistakes[i].name, (unsigned long long)outcomes[i].seed);
+    return fclose(file) == 0;
+}
+
+static bool parse(options *o, int argc, char **argv) {
+    static const struct option longs[] = { { "seeds", required_argument, NULL, 'n' },
+                                           { "jobs", required_argument, NULL, 'j' },
+                                           { "only", required_argument, NULL, 'o' },
+                                           { "recorded", required_argument, NULL, 'r' },
+                                           { "write", required_argument, NULL, 'w' },
+                                           { "table", no_argument, NULL, 't' },
+                                           { NULL, 0, NULL, 0 } };
+    int option;
+    while ((option = getopt_long(argc, argv, "", longs, NULL)) != -1) {
+        switch (option) {
+        case 'n': o->seeds = strtoull(optarg, NULL, 10); break;
+        case 'j': o->jobs = strtoull(optarg, NULL, 10); break;
+        case 'o': o->only = optarg; break;
+        case 'r': o->recorded = optarg; break;
+        case 'w': o->write = optarg; break;
+        case 't': o->table = true; break;
+        default: return false;
+        }
+    }
+    return optind == argc && o->jobs > 0 && o->jobs <= JOBS_MAX;
+}
+
+int main(int argc, char **argv) {
+    options o = { .seeds = 5000, .jobs = 1 };
+    if (!parse(&o, argc, argv)) {
+        fprintf(stderr,
+                "usage: %s [--seeds N] [--jobs J] [--only NAME] [--recorded FILE] [--write FILE] "
+                "[--table]\n",
+                argv[0]);
+        return 2;
+    }
+    outcome *outcomes = mmap(NULL, COUNT * sizeof *outcomes, PROT_READ | PROT_WRITE,
+                             MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (outcomes == MAP_FAILED) {
+        perror("mmap");
+        return 2;
+    }
+    /* A simulator that objects to everything would score full marks. */
+    outcome good = { 0 };
+    search(KWR_PLANTED_NONE, 0, 50, &good);
+    if (good.found) {
+        printf("without a mistake seed %llu fails: %s\n", (unsigned long long)good.seed, good.why);
+        return 1;
+    }
+    run_all(&o, outcomes);
+    unsigned found = 0, tried = 0;
+    for (unsigned i = 1; i < COUNT; i++) {
+        tried += outcomes[i].seed > 0;
+        found += outcomes[i].found;
+    }
+    if (o.table) print_table(outcomes);
+    if (o.write != NULL && !write_seeds(o.write, outcomes)) return 2;
+    const bool covered = rules_covered();
+    printf("planted mistakes: %u of %u found\n", found, tried);
+    return found == tried && tried > 0 && covered ? 0 : 1;
+}
