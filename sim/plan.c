@@ -11,8 +11,8 @@ static const uint32_t most[KWR_SIM_FAULTS] = {
     [KWR_SIM_SHORT] = 100000,
     [KWR_SIM_LOSE_SYNC] = 10000,
     [KWR_SIM_AMBIGUOUS] = 10000,
-    [KWR_SIM_FLIP] = 2000,
-    [KWR_SIM_MISREAD] = 2000,
+    [KWR_SIM_FLIP] = 10000,
+    [KWR_SIM_MISREAD] = 10000,
     [KWR_SIM_KILL_BEFORE] = 2000,
     [KWR_SIM_KILL_AFTER] = 2000,
     [KWR_SIM_NO_MEMORY] = 500,
@@ -24,7 +24,7 @@ static const uint32_t most[KWR_SIM_FAULTS] = {
     [KWR_SIM_PAUSE] = 2000,
     [KWR_SIM_CLOCK_STEP] = 2000,
     [KWR_SIM_FILL] = 1000,
-    [KWR_SIM_DAMAGE] = 2000,
+    [KWR_SIM_DAMAGE] = 4000,
 };
 
 void kwr_sim_plan_of(uint64_t seed, kwr_sim_plan *out) {
@@ -37,5 +37,9 @@ void kwr_sim_plan_of(uint64_t seed, kwr_sim_plan *out) {
         const uint32_t rate = (uint32_t)kwr_sim_below(&rng, most[f]) + 1;
         plan.rates.of[f] = off ? 0 : rate;
     }
+    /* Now and then one kind comes much more often: what needs two of them soon. */
+    const unsigned storm = 1 + (unsigned)kwr_sim_below(&rng, KWR_SIM_FAULTS - 1);
+    if (storm <= KWR_SIM_KILL_AFTER || storm == KWR_SIM_NO_MEMORY || storm == KWR_SIM_DAMAGE)
+        plan.rates.of[storm] *= 8;
     *out = plan;
 }

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "sim/disk.h"
 #include "sim/world.h"
 
 enum { LIVENESS_STEPS = 200000, LIVENESS_ATTEMPTS = 30, AGAIN_STEPS = 20000 };
@@ -38,10 +39,9 @@ static void check_disk(world *w, kwr_sim_disk *disk, kwr_sim_moment moment) {
 }
 
 /* What would be left if the power failed now: nothing referred to may be only in memory. */
-static void check_power(world *w) {
+static void check_power(world *w, unsigned outcome) {
     kwr_sim_disk *disk = kwr_sim_disk_copy(w->disk);
-    kwr_sim_disk_power_loss(
-        disk, (kwr_sim_power)kwr_sim_below(&w->sim->world, KWR_SIM_POWER_OUTCOMES), &w->sim->world);
+    kwr_sim_disk_power_loss(disk, (kwr_sim_power)outcome, &w->sim->world);
     check_disk(w, disk, KWR_SIM_AFTER_POWER);
     kwr_sim_disk_free(disk);
 }
@@ -54,7 +54,15 @@ static void look_now_and_then(world *w) {
     if (draw == 0)
         check_disk(w, w->disk, KWR_SIM_NOW);
     else
-        check_power(w);
+        check_power(w, (unsigned)kwr_sim_below(&w->sim->world, KWR_SIM_POWER_OUTCOMES));
+}
+
+/* Where an attempt broke off is where the power must not have failed, not even in part. */
+static void look_at_remains(world *w) {
+    if (w->sim->faults_off || w->disk->update_count == 0) return;
+    for (unsigned i = 0; i < 3 && !w->sim->violated; i++)
+        check_power(w, i == 0 ? (unsigned)kwr_sim_below(&w->sim->world, KWR_SIM_POWER_OUTCOMES)
+                              : KWR_SIM_POWER_SUBSET);
 }
 
 /* ---- attempts ---- */
@@ -122,18 +130,18 @@ static void damage(world *w, kwr_sim_rng *rng) {
     const size_t offset = kwr_sim_below(rng, p.size);
     const size_t room = p.size - offset < sizeof bytes ? p.size - offset : sizeof bytes;
     const size_t size = 1 + kwr_sim_below(rng, room);
-    const unsigned kind = (unsigned)kwr_sim_below(rng, 3);
+    const unsigned kind = (unsigned)kwr_sim_below(rng, 4); /* 3: a bit, as 0 */
     memcpy(bytes, data + offset, size);
-    if (kind == 0) bytes[0] ^= (uint8_t)(1u << kwr_sim_below(rng, 8));
+    if (kind % 3 == 0) bytes[0] ^= (uint8_t)(1u << kwr_sim_below(rng, 8));
     if (kind == 1) memset(bytes, 0, size);
     if (kind == 2) memmove(bytes, data, size < offset ? size : offset);
     if (memcmp(bytes, data + offset, size) == 0) return; /* it was like that */
-    if (!kwr_sim_disk_damage(w->disk, w->damaged, offset, bytes, kind == 0 ? 1 : size)) return;
+    if (!kwr_sim_disk_damage(w->disk, w->damaged, offset, bytes, kind % 3 == 0 ? 1 : size)) return;
     kwr_sim_trace(w->sim, "damaged %s at %zu, kind %u", w->damaged, offset, kind);
     w->weather.damaged = w->damaged;
     w->damaged_until = w->steps + 1 + kwr_sim_below(rng, 300);
     /* Often found at once, by a start. */
-    if (w->live != NULL && kwr_sim_below(rng, 2) == 0) kwr_sim_attempt_kill_all(w->live);
+    if (w->live != NULL && kwr_sim_below(rng, 4) != 0) kwr_sim_attempt_kill_all(w->live);
 }
 
 /* Puts the bytes back: from then on nothing may be missing or wrong. An attempt that used the
@@ -231,7 +239,10 @@ static bool step(world *w) {
         /* What could not start will hardly do so at once. */
         if (state == KWR_SIM_FAILED && !w->sim->faults_off)
             w->start_at = w->steps + kwr_sim_below(&w->sim->schedule, 40);
-        if (state != KWR_SIM_RUNNING) drop(&w->live);
+        if (state != KWR_SIM_RUNNING) {
+            drop(&w->live);
+            look_at_remains(w);
+        }
     }
     if (w->zombie != NULL && w->zombie_wakes <= w->steps) {
         if (kwr_sim_attempt_look(w->zombie) != KWR_SIM_RUNNING)

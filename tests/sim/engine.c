@@ -14,6 +14,7 @@
 #include "tests/sim/job.h"
 #include "tests/sim/kinds.h"
 #include "tests/sim/oracle.h"
+#include "tests/sim/promises.h"
 #include "tests/sim/sink.h"
 
 enum {
@@ -44,6 +45,7 @@ typedef struct channel {
     size_t depth; /* records only: barriers always fit */
     unsigned to, input;
     bool blocked;
+    uint64_t delivered; /* checkpoint of its last barrier */
 } channel;
 
 typedef struct node {
@@ -67,6 +69,8 @@ typedef struct node {
     kwr_list *journal;   /* by family: key and count of every record */
     sim_sink *sink;
     bool final_committed;
+    kwr_barrier last_barrier; /* sent */
+    uint64_t aborted, taken;  /* checkpoints it was told of, and took */
 } node;
 
 struct engine {
@@ -81,6 +85,7 @@ struct engine {
     channel channels[CHANNELS_MAX];
     unsigned channel_count;
     bool poll, job_finished, failed; /* poll: the job was woken */
+    sim_promises promises;
 };
 
 static void *must(void *memory) {
@@ -129,10 +134,24 @@ static bool pop(channel *c, item *out) {
     return true;
 }
 
+/* Once, and now and then once more, or with one that is late or of another attempt. */
 static void push_barrier(node *n, const kwr_barrier *barrier) {
-    const item what = { .is_barrier = true, .barrier = *barrier };
-    for (unsigned i = 0; i < n->output_count; i++)
+    item what = { .is_barrier = true, .barrier = *barrier }, extra = { .is_barrier = true };
+    for (unsigned i = 0; i < n->output_count; i++) {
         push(n->outputs[i], &what);
+        if (sim_strays_barrier(&n->engine->run->strays, barrier, &n->last_barrier, &extra.barrier))
+            push(n->outputs[i], &extra);
+    }
+    n->last_barrier = *barrier;
+}
+
+static void send(engine *e, unsigned actor, kwr_slice bytes) {
+    sim_strays *strays = &e->run->strays;
+    kwr_sim_attempt_send(e->attempt, actor, bytes);
+    const sim_stray *stray =
+        sim_strays_message(strays, kwr_sim_attempt_number(e->attempt), actor, bytes);
+    if (stray != NULL)
+        kwr_sim_attempt_send(e->attempt, stray->actor, (kwr_slice){ stray->data, stray->size });
 }
 
 /* ---- what a task does; all of it inside its process ---- */
@@ -199,7 +218,29 @@ static void take_part(node *n, const kwr_barrier *barrier) {
     }
     /* A failure leaves a decline behind, or is found by the timeout. */
     const kwr_status taken = kwr_task_checkpoint(n->task, barrier);
+    if (n->kind == NODE_COUNT) sim_check_pages(e->run->sim, kwr_task_backend(n->task));
     if (taken < KWR_OK) (void)survives(e, taken, kwr_task_error(n->task));
+}
+
+/* All inputs are at the barrier, it is of this attempt, and was neither taken nor given up. */
+static bool snapshot_is_right(node *n, const kwr_barrier *barrier) {
+    kwr_sim *sim = n->engine->run->sim;
+    const uint64_t id = barrier->checkpoint;
+    bool all = true;
+    for (unsigned i = 0; i < n->input_count; i++)
+        all = all && n->inputs[i]->delivered == id;
+    if (all && id > n->taken && id > n->aborted &&
+        barrier->generation == kwr_task_generation(n->task)) {
+        n->taken = id;
+        return true;
+    }
+    kwr_sim_violated(sim,
+                     "alignment: a snapshot of checkpoint %llu, %s; taken up to %llu, aborted up to "
+                     "%llu",
+                     (unsigned long long)id,
+                     all ? "all inputs are at it" : "but some input is not at it",
+                     (unsigned long long)n->taken, (unsigned long long)n->aborted);
+    return false;
 }
 
 /* Released first: the channel of the event may be blocked anew, for the next checkpoint. */
@@ -214,7 +255,8 @@ static void follow(node *n, const kwr_alignment *alignment, channel *current) {
                                      .cancelled = true };
         push_barrier(n, &marker);
     }
-    if (alignment->snapshot) take_part(n, &alignment->barrier);
+    if (alignment->snapshot && n->task != NULL && snapshot_is_right(n, &alignment->barrier))
+        take_part(n, &alignment->barrier);
 }
 
 /* The channel to the task that owns the key. */
@@ -302,14 +344,23 @@ static void write_record(node *n, const item *record) {
     if (status < KWR_OK) fail(n->engine, status, &err);
 }
 
+static void handle_barrier(node *n, channel *c, const kwr_barrier *barrier) {
+    kwr_alignment alignment = { 0 };
+    if (!barrier->cancelled && barrier->checkpoint > c->delivered &&
+        barrier->generation == kwr_task_generation(n->task))
+        c->delivered = barrier->checkpoint;
+    const kwr_status status = kwr_task_barrier(n->task, c->input, barrier, &alignment);
+    if (status < KWR_OK)
+        fail(n->engine, status, kwr_task_error(n->task));
+    else
+        follow(n, &alignment, c);
+}
+
 static void handle_item(node *n, channel *c, const item *what) {
     if (what->is_barrier) {
-        kwr_alignment alignment = { 0 };
-        const kwr_status status = kwr_task_barrier(n->task, c->input, &what->barrier, &alignment);
-        if (status < KWR_OK)
-            fail(n->engine, status, kwr_task_error(n->task));
-        else
-            follow(n, &alignment, c);
+        handle_barrier(n, c, &what->barrier);
+        if (sim_strays_twice(&n->engine->run->strays) && !n->engine->failed)
+            handle_barrier(n, c, &what->barrier);
     } else if (n->kind == NODE_COUNT) {
         count_record(n, what);
     } else if (n->kind == NODE_TALLY) {
@@ -362,6 +413,8 @@ static void receive(node *n, kwr_slice bytes) {
     }
     if (event.kind == KWR_TASK_TRIGGER) take_part(n, &event.barrier);
     if (event.kind == KWR_TASK_COMPLETE) commit(n, event.checkpoint, event.final);
+    if (event.kind == KWR_TASK_ABORT && event.checkpoint > n->aborted)
+        n->aborted = event.checkpoint;
     if (event.kind == KWR_TASK_ABORT) follow(n, &event.alignment, NULL);
 }
 
@@ -679,8 +732,11 @@ static void look_at_end(engine *e) {
 
 static void poll_job(engine *e) {
     kwr_job_event event;
+    kwr_status status = KWR_OK;
     e->poll = false;
-    while (!e->job_finished && !e->failed && kwr_job_poll(e->job, &event) == KWR_OK) {
+    while (!e->job_finished && !e->failed &&
+           (status = kwr_job_poll(e->job, &event)) == KWR_OK) {
+        sim_promises_event(&e->promises, e->run, &event);
         kwr_sim_trace(e->run->sim, "a%u job event %d checkpoint %llu slot %llu",
                       kwr_sim_attempt_number(e->attempt), (int)event.kind,
                       (unsigned long long)event.checkpoint, (unsigned long long)event.slot);
@@ -688,16 +744,18 @@ static void poll_job(engine *e) {
         case KWR_JOB_SEND:
             for (unsigned i = 0; i < e->node_count; i++)
                 if (event.task == KWR_ALL_TASKS || event.task == e->nodes[i].number)
-                    kwr_sim_attempt_send(e->attempt, 1 + i, event.message);
+                    send(e, 1 + i, event.message);
             break;
         case KWR_JOB_FINISHED: e->job_finished = true; break;
         case KWR_JOB_FAILED: fail(e, event.error.status, &event.error); break;
         case KWR_JOB_PUBLISHED:
         case KWR_JOB_TRIGGERED:
-        case KWR_JOB_PUBLISHING:
-        case KWR_JOB_ABORTED: break;
+        case KWR_JOB_PUBLISHING: break;
+        case KWR_JOB_ABORTED: kwr_sim_attempt_report(e->attempt, &event.error); break;
         }
     }
+    /* Without memory it is polled again. */
+    if (status < KWR_OK && status != KWR_ERR_NOMEM) fail(e, status, NULL);
     look_at_end(e);
 }
 
@@ -746,7 +804,7 @@ static void settle(void *state, unsigned actor) {
     kwr_slice bytes;
     if (actor == 0 || e->nodes[actor - 1].task == NULL) return;
     while (kwr_task_poll(e->nodes[actor - 1].task, &bytes) == KWR_OK)
-        kwr_sim_attempt_send(e->attempt, 0, bytes);
+        send(e, 0, bytes);
 }
 
 static uint64_t deadline_ns(void *state) { return job_deadline(state); }
@@ -780,6 +838,7 @@ static void *open_run(void *ctx, kwr_sim *sim) {
     (void)ctx;
     run->sim = sim;
     draw_shape(kwr_sim_seed(sim), &run->shape);
+    sim_strays_init(&run->strays, kwr_sim_seed(sim));
     kwr_sim_rng rng = kwr_sim_rng_of(kwr_sim_seed(sim), STREAM_SCRIPT);
     const size_t records = (size_t)run->shape.splits * run->shape.records;
     run->key_of = must(malloc(records));
@@ -793,6 +852,7 @@ static void *open_run(void *ctx, kwr_sim *sim) {
 
 static void close_run(void *ctx) {
     sim_job *run = ctx;
+    sim_strays_done(&run->strays);
     free(run->key_of);
     free(run);
 }

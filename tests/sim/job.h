@@ -7,6 +7,7 @@
 #define KWR_TEST_SIM_JOB_H
 
 #include "keyweir/sim.h"
+#include "tests/sim/strays.h"
 
 enum {
     SIM_SPLITS_MAX = 3,
@@ -54,6 +55,7 @@ typedef struct sim_job {
     unsigned known_at;
     uint64_t good[SIM_KNOWN]; /* single checkpoints, by hash */
     unsigned good_at;
+    sim_strays strays;
 } sim_job;
 
 extern const kwr_sim_subject sim_subject;

@@ -62,7 +62,7 @@ static bool run_seed(uint64_t seed, kwr_sim_pool *pool, outcome *out) {
     kwr_sim_plan_of(seed, &plan);
     kwr_sim_run(&plan, &sim_subject, &run, &result);
     out->found = result.failed;
-    if (result.failed) snprintf(out->why, sizeof out->why, "%s", result.why);
+    if (result.failed) snprintf(out->why, sizeof out->why, "%.*s", WHY - 1, result.why);
     kwr_sim_result_clear(&result);
     return out->found;
 }

@@ -5,7 +5,7 @@
 
 #include <stdbool.h>
 
-#ifdef KWR_PLANTED_BUILD
+#ifdef SIM_PLANTED
 /* While oracles look at the disk, no mistake is on. */
 void sim_mistakes_pause(bool on);
 #else
