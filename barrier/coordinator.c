@@ -225,8 +225,7 @@ static kwr_status on_tick(kwr_coordinator *c, action_list *do_) {
         }
         return KWR_OK;
     case COORD_COLLECTING:
-        if (reached(c->now_ns, after(c->triggered_ns, c->timeout_ns)) &&
-            !KWR_PLANTED(no_timeout)) {
+        if (reached(c->now_ns, after(c->triggered_ns, c->timeout_ns)) && !KWR_PLANTED(no_timeout)) {
             abort_pending(c, KWR_ERR_TIMEOUT, do_);
         }
         return KWR_OK;

@@ -281,7 +281,9 @@ static kwr_status sweep_directory(void *ctx, const char *name) {
     sweep *s = ctx;
     uint64_t checkpoint = 0, generation = 0;
     if (!kwr_checkpoint_dir_parse(name, &checkpoint, &generation)) return KWR_OK;
-    if (generation >= s->generation + KWR_PLANTED(own_files_swept) || in_log(s->log, checkpoint, generation)) return KWR_OK;
+    if (generation >= s->generation + KWR_PLANTED(own_files_swept) ||
+        in_log(s->log, checkpoint, generation))
+        return KWR_OK;
     kwr_error err = { 0 };
     note(s, kwr_checkpoint_remove(s->dirs, checkpoint, generation, &err), &err);
     return KWR_OK;
@@ -294,7 +296,8 @@ static kwr_status sweep_shared(void *ctx, const char *name) {
     size_t at = 0;
     if (!kwr_shared_name_parse(name, &generation, NULL, &subtask, &sequence)) return KWR_OK;
     if (generation >= s->generation + KWR_PLANTED(own_files_swept) ||
-        find_file(s->retention, name, &at)) return KWR_OK;
+        find_file(s->retention, name, &at))
+        return KWR_OK;
     kwr_error err = { 0 };
     note(s, s->dirs->storage->ops->remove(s->dirs->storage, s->dirs->shared, name, &err), &err);
     return KWR_OK;

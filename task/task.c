@@ -277,8 +277,7 @@ static kwr_status receive_abort(kwr_task *task, const kwr_message *m, kwr_task_e
     task->aborted = m->checkpoint;
     if (task->declined != 0 && task->declined <= m->checkpoint) task->declined = 0;
     kwr_task_pledge_abort(task, m->checkpoint);
-    if (KWR_PLANTED(abort_drops_output))
-        (void)(kwr_task_committed(task, m->checkpoint) < KWR_OK);
+    if (KWR_PLANTED(abort_drops_output)) (void)(kwr_task_committed(task, m->checkpoint) < KWR_OK);
     kwr_task_drop(task, m->checkpoint);
     event->kind = KWR_TASK_ABORT;
     event->checkpoint = m->checkpoint;
@@ -290,8 +289,8 @@ kwr_status kwr_task_receive(kwr_task *task, kwr_slice message, kwr_task_event *o
     kwr_task_event event = { .kind = KWR_TASK_NOTHING };
     const kwr_assignment *a = &task->assignment;
     KWR_TRY(kwr_message_decode(&task->limits, message, &m, &task->error));
-    const bool ours =
-        (m.generation == a->generation || KWR_PLANTED(foreign_message_taken)) && memcmp(m.uid, a->uid, sizeof m.uid) == 0;
+    const bool ours = (m.generation == a->generation || KWR_PLANTED(foreign_message_taken)) &&
+                      memcmp(m.uid, a->uid, sizeof m.uid) == 0;
     if (!ours) {
         kwr_log_line(task->env, KWR_LOG_INFO, "task",
                      "'%s': a message of another job or of generation %" PRIu64 " is ignored",

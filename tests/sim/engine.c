@@ -70,7 +70,7 @@ typedef struct node {
     sim_sink *sink;
     bool final_committed;
     kwr_barrier last_barrier; /* sent */
-    uint64_t aborted, taken;  /* checkpoints it was told of, and took */
+    uint64_t aborted, taken;  /* the newest it was told to give up, and took */
 } node;
 
 struct engine {
@@ -229,13 +229,13 @@ static bool snapshot_is_right(node *n, const kwr_barrier *barrier) {
     bool all = true;
     for (unsigned i = 0; i < n->input_count; i++)
         all = all && n->inputs[i]->delivered == id;
-    if (all && id > n->taken && id > n->aborted &&
+    if (all && id > n->taken && id != n->aborted &&
         barrier->generation == kwr_task_generation(n->task)) {
         n->taken = id;
         return true;
     }
     kwr_sim_violated(sim,
-                     "alignment: a snapshot of checkpoint %llu, %s; taken up to %llu, aborted up to "
+                     "alignment: a snapshot of checkpoint %llu, %s; taken up to %llu, aborted "
                      "%llu",
                      (unsigned long long)id,
                      all ? "all inputs are at it" : "but some input is not at it",
@@ -734,8 +734,7 @@ static void poll_job(engine *e) {
     kwr_job_event event;
     kwr_status status = KWR_OK;
     e->poll = false;
-    while (!e->job_finished && !e->failed &&
-           (status = kwr_job_poll(e->job, &event)) == KWR_OK) {
+    while (!e->job_finished && !e->failed && (status = kwr_job_poll(e->job, &event)) == KWR_OK) {
         sim_promises_event(&e->promises, e->run, &event);
         kwr_sim_trace(e->run->sim, "a%u job event %d checkpoint %llu slot %llu",
                       kwr_sim_attempt_number(e->attempt), (int)event.kind,

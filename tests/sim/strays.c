@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { STREAM_STRAYS = KWR_SIM_STREAM_SUBJECT + 2 };
+enum { STREAM_STRAYS = KWR_SIM_STREAM_SUBJECT + 100000 };
 
 void sim_strays_init(sim_strays *strays, uint64_t seed) {
     kwr_sim_rng rng = kwr_sim_rng_of(seed, STREAM_STRAYS);
