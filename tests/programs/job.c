@@ -3,18 +3,24 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "tests/conformance/model_engine.h"
 #include "tests/programs/states.h"
 #include "tests/programs/timers.h"
 
 const engine_row engines[] = {
-    { "memory", NULL, "memory", UINT64_MAX, true, true },
+    { "memory", NULL, "memory", UINT64_MAX, true, true, false },
     /* Many entries of one hash, all below one bit of the directory. */
-    { "memory-3-bits", NULL, "memory", 7, false, true },
-    { "memory-one-hash", NULL, "memory", 0, false, true },
+    { "memory-3-bits", NULL, "memory", 7, false, true, false },
+    { "memory-one-hash", NULL, "memory", 0, false, true, false },
     /* Shows that the programs and the model agree; it has no snapshots. */
-    { "model", &model_engine_ops, NULL, UINT64_MAX, false, false },
+    { "model", &model_engine_ops, NULL, UINT64_MAX, false, false, false },
+#ifdef KWR_ROCKSDB
+    { "rocksdb", NULL, "rocksdb", UINT64_MAX, true, true, false },
+    { "either", NULL, "memory", UINT64_MAX, true, true, true },
+#endif
 };
 const size_t engine_count = sizeof engines / sizeof engines[0];
 
@@ -26,24 +32,41 @@ const engine_row *engine_find(const char *name) {
 
 /* ---- opening ---- */
 
-kwr_backend_options job_options(const program *p, uint32_t index, uint32_t parallelism) {
-    return (kwr_backend_options){ .struct_size = sizeof(kwr_backend_options),
-                                  .env = p->env,
-                                  .engine = p->engine->registered,
-                                  .max_parallelism = p->max_parallelism,
-                                  .key_groups =
-                                      kwr_key_groups_of(index, parallelism, p->max_parallelism),
-                                  .seed = p->hash_seed };
+void program_directory(long process, char *out, size_t capacity) {
+    snprintf(out, capacity, "/dev/shm/kwr-model-%ld", process);
+}
+
+kwr_backend_options job_options(program *p, uint32_t index, uint32_t parallelism,
+                                char directory[DIRECTORY_MAX]) {
+    kwr_backend_options options = {
+        .struct_size = sizeof options,
+        .env = p->env,
+        .engine = p->registered,
+        .max_parallelism = p->max_parallelism,
+        .key_groups = kwr_key_groups_of(index, parallelism, p->max_parallelism),
+        .seed = p->hash_seed,
+    };
+    if (p->registered != NULL && strcmp(p->registered, "rocksdb") == 0) {
+        program_directory((long)getpid(), directory, DIRECTORY_MAX);
+        (void)mkdir(directory, 0700);
+        const size_t size = strlen(directory);
+        snprintf(directory + size, DIRECTORY_MAX - size, "/%llu-%u",
+                 (unsigned long long)p->options->seed, p->directories++);
+        options.directory = directory;
+    }
+    return options;
 }
 
 /* A backend with these states, ready for images. */
 static kwr_backend *open_engine(program *p, uint32_t index, uint32_t parallelism,
                                 const kwr_state_table *stored) {
-    const kwr_backend_options options = job_options(p, index, parallelism);
+    char directory[DIRECTORY_MAX];
+    const kwr_backend_options options = job_options(p, index, parallelism, directory);
     const kwr_engine_choice choice = {
-        .ops = p->engine->ops != NULL ? p->engine->ops : kwr_engine_find(p->engine->registered),
+        .ops = p->engine->ops != NULL ? p->engine->ops : kwr_engine_find(p->registered),
         .hash_mask = p->engine->hash_mask,
     };
+    p->estimates = choice.ops->approximate_stats;
     kwr_backend *backend = NULL;
     MUST(kwr_backend_open_engine(&options, &choice, stored == NULL ? NULL : stored->states,
                                  stored == NULL ? 0 : stored->count, &backend, NULL));
@@ -113,7 +136,8 @@ static bool intersect(kwr_key_group_range a, kwr_key_group_range b) {
 /* From the handles whose key groups are wanted, or from all of them. */
 static kwr_backend *restore_snapshot(program *p, kwr_storage *storage, const kwr_bytes *handles,
                                      uint32_t index, uint32_t parallelism) {
-    const kwr_backend_options options = job_options(p, index, parallelism);
+    char directory[DIRECTORY_MAX];
+    const kwr_backend_options options = job_options(p, index, parallelism, directory);
     const bool all = percent(p, 20);
     kwr_slice chosen[SUBTASKS_MAX];
     size_t count = 0;
@@ -202,6 +226,8 @@ void job_restart(program *p, uint32_t parallelism) {
         t->has_key = true;
         t->key = 0;
     }
+    if (p->engine->changes) p->registered = percent(p, 50) ? "memory" : "rocksdb";
+    if (p->registered != NULL) p->estimates = kwr_engine_find(p->registered)->approximate_stats;
     if (p->engine->snapshots)
         restart_from_snapshots(p, views, parallelism);
     else

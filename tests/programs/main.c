@@ -4,6 +4,7 @@
  * how to run them again.
  */
 #include <errno.h>
+#include <ftw.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,6 +40,19 @@ static kwr_env *open_env(void) {
     return env;
 }
 
+static int remove_one(const char *path, const struct stat *info, int kind, struct FTW *where) {
+    (void)info;
+    (void)kind;
+    (void)where;
+    return remove(path);
+}
+/* What a process left on disk, also one that crashed. */
+static void remove_directory(pid_t process) {
+    char path[DIRECTORY_MAX];
+    program_directory((long)process, path, sizeof path);
+    (void)nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
 /* Runs `body` in a process of its own; true when it ended well. */
 static bool in_process(void (*body)(void *ctx), void *ctx, bool quiet) {
     fflush(stdout);
@@ -53,6 +67,7 @@ static bool in_process(void (*body)(void *ctx), void *ctx, bool quiet) {
     int status = 0;
     while (child > 0 && waitpid(child, &status, 0) < 0 && errno == EINTR)
         continue;
+    if (child > 0) remove_directory(child);
     return child > 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
@@ -136,9 +151,9 @@ static int run_one(const arguments *a) {
         }
         options.skip = skip;
     }
-    run_alone(&options);
-    printf("seed %llu: good\n", (unsigned long long)a->seed);
-    return 0;
+    const bool good = in_process(run_alone, &options, false);
+    printf("seed %llu: %s\n", (unsigned long long)a->seed, good ? "good" : "failed");
+    return !good;
 }
 
 /* ---- many ---- */

@@ -107,7 +107,8 @@ static void restore_at(stored *s, uint32_t parallelism, bytes_read *sum) {
     for (uint32_t i = 0; i < s->handle_count; i++)
         handles[i] = (kwr_slice){ s->handles[i].data, s->handles[i].size };
     for (uint32_t i = 0; i < parallelism; i++) {
-        const kwr_backend_options options = job_options(p, i, parallelism);
+        char directory[DIRECTORY_MAX];
+        const kwr_backend_options options = job_options(p, i, parallelism, directory);
         bytes_read want = { 0 };
         add_owned(s, options.key_groups, &want);
         atomic_store(&s->counted.bytes_read, 0);

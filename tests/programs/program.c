@@ -291,6 +291,7 @@ static void set_up(program *p) {
     const uint32_t most = p->max_parallelism < SUBTASKS_MAX ? p->max_parallelism : SUBTASKS_MAX;
     uint32_t parallelism = percent(p, 50) ? 1 : 1 + (uint32_t)below(p, most);
     if (p->options->parallelism > 0) parallelism = p->options->parallelism;
+    p->registered = p->engine->registered;
     make_keys(p);
     p->doing = "open";
     job_open(p, parallelism);

@@ -15,7 +15,14 @@
 #include "keyweir/timers.h"
 #include "tests/programs/table.h"
 
-enum { SUBTASKS_MAX = 16, BATCH = 8, VIEWS = 3, SCRATCH = 1 << 18, OPERATIONS = 200 };
+enum {
+    DIRECTORY_MAX = 80,
+    SUBTASKS_MAX = 16,
+    BATCH = 8,
+    VIEWS = 3,
+    SCRATCH = 1 << 18,
+    OPERATIONS = 200
+};
 
 typedef struct engine_row {
     const char *name;
@@ -24,6 +31,7 @@ typedef struct engine_row {
     uint64_t hash_mask; /* fewer bits: entries collide */
     bool snapshots;     /* kwr_snapshot_restore() can name it */
     bool images;        /* has native images */
+    bool changes;       /* at a restart the job may go on with another engine */
 } engine_row;
 
 extern const engine_row engines[];
@@ -89,11 +97,16 @@ typedef struct program {
     frozen frozen[VIEWS];
     uint64_t next_tag;
     uint64_t checkpoint;
+    const char *registered; /* the engine of the next backends */
+    bool estimates;         /* the engine's stats are */
+    unsigned directories;
     uint8_t *scratch; /* SCRATCH bytes */
     char keys[KEYS][80];
     size_t key_sizes[KEYS];
 } program;
 
+/* Where the backends of this process are, when they are on disk; it is the caller's to remove. */
+void program_directory(long process, char *out, size_t capacity);
 /* Runs it to the end, or prints what differs and exits with 1. */
 void program_run(kwr_env *env, const program_options *options);
 
@@ -142,7 +155,9 @@ void job_open(program *p, uint32_t parallelism);
 void job_close(program *p);
 /* The same with backends from elsewhere, which become the job's. */
 void job_adopt(program *p, kwr_backend *const *backends, uint32_t parallelism);
-kwr_backend_options job_options(const program *p, uint32_t index, uint32_t parallelism);
+/* `directory` must live until the backend is open. */
+kwr_backend_options job_options(program *p, uint32_t index, uint32_t parallelism,
+                                char directory[DIRECTORY_MAX]);
 /* Snapshots of all subtasks become a job of `parallelism` subtasks. */
 void job_restart(program *p, uint32_t parallelism);
 
