@@ -198,6 +198,10 @@ static kwr_status check_namespace(kwr_state *state, kwr_slice name) {
 kwr_status kwr_state_set_namespace(kwr_state *state, kwr_slice name) {
     kwr_backend *backend = state->backend;
     KWR_TRY(check_namespace(state, name));
+    const kwr_state_info *info = &backend->registry.table.states[state->at.state];
+    if (name.size != 0 && info->redistribution != KWR_REDISTRIBUTE_KEYED)
+        return KWR_FAIL(&backend->error, KWR_ERR_MISUSE, 0,
+                        "state '%s' is operator state: it has no namespaces", state->label);
     const uint64_t hash = kwr_namespace_hash(name);
     if (!kwr_kept_set(backend->env, &state->name_copy, name))
         return KWR_FAIL(&backend->error, KWR_ERR_NOMEM, 0,

@@ -21,6 +21,13 @@ typedef struct kwr_picks {
     size_t count;
 } kwr_picks;
 
+/* One operator state of a new subtask; also without elements: it was registered. */
+typedef struct kwr_share_state {
+    const kwr_manifest_state *state; /* as the first old subtask that has it says */
+    uint32_t donor;                  /* that one */
+    kwr_picks picks;                 /* of maps whole ones: one at most */
+} kwr_share_state;
+
 /* What one new subtask gets. */
 typedef struct kwr_share {
     uint32_t subtask;
@@ -30,12 +37,16 @@ typedef struct kwr_share {
         donor_count; /* old subtasks that hold some of them, one after the other */
     kwr_picks splits;
     kwr_picks committables;
+    const kwr_share_state *states; /* operator state, by name */
+    size_t state_count;
+    bool as_it_was; /* all operator state of one old subtask, its own, and nothing else */
 } kwr_share;
 
 /*
  * The shares of all new subtasks, in order, in the arena. Unchanged parallelism gives everyone what
- * it had. Fails with KWR_ERR_NOMEM, or KWR_ERR_RANGE: a keyed operator has no more subtasks than
- * key groups.
+ * it had, but for union lists, which everyone gets whole, and broadcast maps that some old subtask
+ * has not reported. Fails with KWR_ERR_NOMEM, KWR_ERR_MISMATCH (old subtasks differ about a state),
+ * KWR_ERR_RANGE (a keyed operator has no more subtasks than key groups).
  */
 kwr_status kwr_assign(const kwr_manifest_operator *stored, uint32_t parallelism, kwr_arena *arena,
                       const kwr_share **out, kwr_error *err);

@@ -182,17 +182,17 @@ kwr_status kwr_checkpoint_open_dir(const kwr_job_dirs *dirs, const kwr_limits *l
 /* ---- handles ---- */
 
 kwr_status kwr_checkpoint_handle(const kwr_env *env, const kwr_manifest *manifest,
-                                 const kwr_manifest_operator *op, uint32_t subtask, kwr_bytes *out,
+                                 const kwr_manifest_operator *op,
+                                 const kwr_manifest_subtask *subtask, kwr_bytes *out,
                                  kwr_error *err) {
-    if (subtask >= op->parallelism)
-        return KWR_FAIL(err, KWR_ERR_RANGE, 0, "operator %s has %u subtasks, %u was asked for",
-                        op->id, op->parallelism, subtask);
+    static const kwr_type no_key = { .kind = KWR_TYPE_BYTES };
+    const bool of_operator = subtask->of_operator;
     kwr_subtask_part part = {
-        .subtask = op->subtasks[subtask],
-        .key_type = op->key_type,
+        .subtask = *subtask,
+        .key_type = of_operator ? no_key : op->key_type,
         .seed = manifest->seed,
-        .engine_key_groups = manifest->engine_key_groups,
-        .max_parallelism = manifest->max_parallelism,
+        .engine_key_groups = !of_operator && manifest->engine_key_groups,
+        .max_parallelism = kwr_manifest_key_groups(manifest, subtask),
         .inline_place = { .checkpoint = manifest->checkpoint,
                           .generation = manifest->generation,
                           .length = manifest->inline_length,
@@ -200,6 +200,8 @@ kwr_status kwr_checkpoint_handle(const kwr_env *env, const kwr_manifest *manifes
     };
     memcpy(part.inline_place.job_uid, manifest->job_uid, sizeof part.inline_place.job_uid);
     part.subtask.split_count = part.subtask.committable_count = 0;
+    part.subtask.operator_state = NULL;
+    part.subtask.of_operator = false; /* in a handle it stands for itself */
     return kwr_subtask_part_encode(env, &part, out, err);
 }
 

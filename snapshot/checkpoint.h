@@ -52,7 +52,8 @@ kwr_status kwr_checkpoint_verify(const kwr_job_dirs *dirs, const kwr_limits *lim
                                  void (*found)(void *ctx, const kwr_finding *finding), void *ctx,
                                  kwr_verify_result *out, kwr_error *err);
 
-/* Every entry of one operator (NULL: all), verified as it is read. */
+/* Every entry of one operator (NULL: all), verified as it is read; of a subtask's operator state
+ * behind its keyed state, with the inner subtask. */
 typedef kwr_status (*kwr_checkpoint_entry_fn)(void *ctx, const kwr_manifest_operator *op,
                                               const kwr_manifest_subtask *subtask,
                                               const kwr_state_info *state, const kwr_entry *entry);
@@ -61,11 +62,12 @@ kwr_status kwr_checkpoint_walk(const kwr_job_dirs *dirs, const kwr_limits *limit
                                kwr_checkpoint_entry_fn fn, void *ctx, kwr_error *err);
 
 /*
- * The snapshot of a subtask as a handle for kwr_snapshot_restore(), without splits and
- * committables. Reads nothing: what is inline is referred to where it is.
+ * The snapshot of a subtask, or of its operator state, as a handle for kwr_snapshot_restore(),
+ * without splits and committables. Reads nothing: what is inline is referred to where it is.
  */
 kwr_status kwr_checkpoint_handle(const kwr_env *env, const kwr_manifest *manifest,
-                                 const kwr_manifest_operator *op, uint32_t subtask, kwr_bytes *out,
+                                 const kwr_manifest_operator *op,
+                                 const kwr_manifest_subtask *subtask, kwr_bytes *out,
                                  kwr_error *err);
 /*
  * Opens the file `inline`, which must have this length. Both outs are the caller's: the reader is

@@ -26,6 +26,7 @@ typedef struct kwr_manifest_state {
     kwr_state_info info;
     uint64_t entries;
     uint64_t entry_bytes;
+    uint64_t elements; /* of collections */
 } kwr_manifest_state;
 
 typedef struct kwr_manifest_split {
@@ -37,9 +38,15 @@ typedef struct kwr_manifest_committable {
     kwr_slice token;
 } kwr_manifest_committable;
 
-typedef struct kwr_manifest_subtask {
+/*
+ * A subtask's keyed state, splits and committables. Its operator state is a second snapshot of the
+ * same build: a subtask inside it with one key group, whose state is "keyed" by nothing.
+ */
+typedef struct kwr_manifest_subtask kwr_manifest_subtask;
+struct kwr_manifest_subtask {
     uint32_t index;
     bool keyed;
+    bool of_operator;               /* the inner one */
     kwr_key_group_range key_groups; /* keyed */
     const char *format;             /* keyed: the engine's native name, such as "pages-1" */
     kwr_manifest_state *states;
@@ -50,7 +57,8 @@ typedef struct kwr_manifest_subtask {
     size_t split_count;
     kwr_manifest_committable *committables;
     size_t committable_count;
-} kwr_manifest_subtask;
+    kwr_manifest_subtask *operator_state; /* NULL: there is none, as in the inner one */
+};
 
 typedef struct kwr_manifest_operator {
     const char *id;
@@ -80,6 +88,12 @@ typedef struct kwr_manifest {
     kwr_manifest_operator *operators;
     size_t operator_count;
 } kwr_manifest;
+
+/* Key groups under which the data files of a subtask, or of its operator state, were written. */
+static inline uint32_t kwr_manifest_key_groups(const kwr_manifest *manifest,
+                                               const kwr_manifest_subtask *subtask) {
+    return subtask->of_operator ? 1 : manifest->max_parallelism;
+}
 
 /* The JSON text, ending in a line feed. */
 kwr_status kwr_manifest_encode(const kwr_env *env, const kwr_manifest *manifest, kwr_bytes *out,

@@ -30,6 +30,7 @@ typedef struct kwr_parse {
     kwr_error *err;
     kwr_status status;
     bool unknown_fields; /* optional features are in use: unknown fields are skipped */
+    bool handle;         /* a part: operator state may stand where keyed state does */
     uint64_t files;      /* so far */
 } kwr_parse;
 

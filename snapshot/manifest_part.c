@@ -152,7 +152,7 @@ kwr_status kwr_subtask_part_decode(const kwr_env *env, const kwr_limits *limits,
     KWR_TRY(kwr_limits_complete(limits, &complete, err));
     kwr_slice json = { 0 }, inline_bytes = { 0 };
     KWR_TRY(open_envelope(&complete, bytes, what, &json, &inline_bytes, err));
-    kwr_parse p = { .env = env, .limits = &complete, .what = what, .err = err };
+    kwr_parse p = { .env = env, .limits = &complete, .what = what, .err = err, .handle = true };
     p.arena = kwr_arena_new(env, json.size * ARENA_FACTOR + ARENA_BASE);
     kwr_subtask_part *part = p.arena == NULL ? NULL : kwr_arena_alloc(p.arena, sizeof *part);
     if (part == NULL) {

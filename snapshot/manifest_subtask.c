@@ -21,11 +21,28 @@ static void *new_array(kwr_parse *p, size_t count, size_t size) {
     return made;
 }
 
+/* How operator state is shared out: each kind has its ways. */
+static void read_redistribution(kwr_parse *p, const kwr_place *place, const json_t *from,
+                                kwr_state_info *out) {
+    const char *name = kwr_parse_text_in(p, place, from, "redistribution", FORMAT_NAME_MAX);
+    if (name == NULL) return;
+    const bool known = kwr_redistribution_parse(name, &out->redistribution);
+    const bool list =
+        out->kind == KWR_STATE_LIST && (out->redistribution == KWR_REDISTRIBUTE_SPLIT ||
+                                        out->redistribution == KWR_REDISTRIBUTE_UNION);
+    const bool map =
+        out->kind == KWR_STATE_MAP && out->redistribution == KWR_REDISTRIBUTE_BROADCAST;
+    if (!known || (!list && !map))
+        kwr_parse_fail(p, place, "redistribution", "is not one for operator state of this kind");
+}
+
 static void read_state(kwr_parse *p, const kwr_place *place, const json_t *from, size_t index,
-                       kwr_manifest_state *out) {
-    static const char *const known[] = { "id",          "name",           "kind",
-                                         "type",        "namespace_type", "entries",
-                                         "entry_bytes", "user_key_type" };
+                       bool of_operator, kwr_manifest_state *out) {
+    static const char *const always[] = { "id",      "name",       "kind", "type", "namespace_type",
+                                          "entries", "entry_bytes" };
+    const char *known[10];
+    size_t count = sizeof always / sizeof *always;
+    memcpy(known, always, sizeof always);
     out->info.id = (uint32_t)kwr_parse_u64_in(p, place, from, "id", index, index);
     out->info.name = kwr_parse_text_in(p, place, from, "name", p->limits->name_bytes_max);
     const char *kind = kwr_parse_text_in(p, place, from, "kind", FORMAT_NAME_MAX);
@@ -33,11 +50,21 @@ static void read_state(kwr_parse *p, const kwr_place *place, const json_t *from,
         kwr_parse_fail(p, place, "kind", "is not a kind of state");
     kwr_parse_type_in(p, place, from, "type", &out->info.type);
     kwr_parse_type_in(p, place, from, "namespace_type", &out->info.namespace_type);
-    const bool map = out->info.kind == KWR_STATE_MAP;
-    if (map) kwr_parse_type_in(p, place, from, "user_key_type", &out->info.user_key_type);
     out->entries = kwr_parse_u64_in(p, place, from, "entries", 0, UINT64_MAX);
     out->entry_bytes = kwr_parse_u64_in(p, place, from, "entry_bytes", 0, UINT64_MAX);
-    kwr_parse_known(p, place, from, known, map ? 8 : 7);
+    if (out->info.kind == KWR_STATE_MAP) {
+        known[count++] = "user_key_type";
+        kwr_parse_type_in(p, place, from, "user_key_type", &out->info.user_key_type);
+    }
+    if (kwr_state_is_collection(out->info.kind)) {
+        known[count++] = "elements";
+        out->elements = kwr_parse_u64_in(p, place, from, "elements", 0, UINT64_MAX);
+    }
+    if (of_operator || (p->handle && json_object_get(from, "redistribution") != NULL)) {
+        known[count++] = "redistribution";
+        read_redistribution(p, place, from, &out->info);
+    }
+    kwr_parse_known(p, place, from, known, count);
 }
 
 /* State names are few and short: comparing each with all before is bounded by states_max. */
@@ -78,16 +105,8 @@ static void read_file(kwr_parse *p, const kwr_place *place, const json_t *from,
     kwr_parse_known(p, place, from, fields, 7);
 }
 
-static void read_keyed(kwr_parse *p, const kwr_place *place, const json_t *from,
-                       uint32_t max_parallelism, kwr_manifest_subtask *out) {
-    static const char *const known[] = { "first_key_group", "key_groups", "format", "states",
-                                         "files" };
-    kwr_parse_known(p, place, from, known, 5);
-    out->keyed = true;
-    out->key_groups.first =
-        (uint32_t)kwr_parse_u64_in(p, place, from, "first_key_group", 0, max_parallelism);
-    out->key_groups.count = (uint32_t)kwr_parse_u64_in(p, place, from, "key_groups", 0,
-                                                       max_parallelism - out->key_groups.first);
+static void read_states_and_files(kwr_parse *p, const kwr_place *place, const json_t *from,
+                                  kwr_manifest_subtask *out) {
     out->format = kwr_parse_name_in(p, place, from, "format", FORMAT_NAME_MAX, false);
     size_t count = 0;
     const json_t *list =
@@ -97,7 +116,7 @@ static void read_keyed(kwr_parse *p, const kwr_place *place, const json_t *from,
     for (size_t i = 0; i < out->state_count && p->status >= KWR_OK; i++) {
         kwr_place at;
         kwr_place_of(&at, place, "states", i);
-        read_state(p, &at, json_array_get(list, i), i, &out->states[i]);
+        read_state(p, &at, json_array_get(list, i), i, out->of_operator, &out->states[i]);
     }
     check_state_names(p, place, out);
     list = kwr_parse_array_in(p, place, from, "files", p->limits->files_max - p->files, &count);
@@ -109,6 +128,35 @@ static void read_keyed(kwr_parse *p, const kwr_place *place, const json_t *from,
         kwr_place_of(&at, place, "files", i);
         read_file(p, &at, json_array_get(list, i), &out->files[i]);
     }
+}
+
+static void read_keyed(kwr_parse *p, const kwr_place *place, const json_t *from,
+                       uint32_t max_parallelism, kwr_manifest_subtask *out) {
+    static const char *const known[] = { "first_key_group", "key_groups", "format", "states",
+                                         "files" };
+    kwr_parse_known(p, place, from, known, 5);
+    out->keyed = true;
+    out->key_groups.first =
+        (uint32_t)kwr_parse_u64_in(p, place, from, "first_key_group", 0, max_parallelism);
+    out->key_groups.count = (uint32_t)kwr_parse_u64_in(p, place, from, "key_groups", 0,
+                                                       max_parallelism - out->key_groups.first);
+    read_states_and_files(p, place, from, out);
+}
+
+static void read_operator_state(kwr_parse *p, const kwr_place *place, const json_t *object,
+                                kwr_manifest_subtask *out) {
+    static const char *const known[] = { "format", "states", "files" };
+    const json_t *from = json_object_get(object, "operator");
+    if (from == NULL || p->status < KWR_OK) return;
+    kwr_manifest_subtask *inner = new_array(p, 1, sizeof *inner);
+    if (inner == NULL) return;
+    kwr_parse_known(p, place, from, known, 3);
+    *inner = (kwr_manifest_subtask){ .index = out->index,
+                                     .keyed = true,
+                                     .of_operator = true,
+                                     .key_groups = { .first = 0, .count = 1 } };
+    read_states_and_files(p, place, from, inner);
+    out->operator_state = inner;
 }
 
 static void read_splits(kwr_parse *p, const kwr_place *place, const json_t *from,
@@ -152,8 +200,8 @@ static void read_committables(kwr_parse *p, const kwr_place *place, const json_t
 
 void kwr_parse_subtask(kwr_parse *p, const kwr_place *place, const json_t *object,
                        uint32_t max_parallelism, kwr_manifest_subtask *out) {
-    static const char *const known[] = { "subtask", "keyed", "splits", "committables" };
-    kwr_parse_known(p, place, object, known, 4);
+    static const char *const known[] = { "subtask", "keyed", "operator", "splits", "committables" };
+    kwr_parse_known(p, place, object, known, 5);
     out->index =
         (uint32_t)kwr_parse_u64_in(p, place, object, "subtask", 0, KWR_MAX_PARALLELISM_LIMIT - 1);
     const json_t *keyed = kwr_parse_field(p, place, object, "keyed");
@@ -161,21 +209,23 @@ void kwr_parse_subtask(kwr_parse *p, const kwr_place *place, const json_t *objec
         read_keyed(p, place, keyed, max_parallelism, out);
     else if (keyed != NULL && !json_is_null(keyed))
         kwr_parse_fail(p, place, "keyed", "is neither an object nor null");
+    read_operator_state(p, place, object, out);
     read_splits(p, place, object, out);
     read_committables(p, place, object, out);
 }
 
 void kwr_parse_tiles(kwr_parse *p, const kwr_place *place, const kwr_manifest_subtask *subtask,
                      uint64_t *at) {
-    for (size_t i = 0; i < subtask->file_count && p->status >= KWR_OK; i++) {
-        const kwr_manifest_file *file = &subtask->files[i];
-        if (file->name != NULL) continue;
-        if (file->offset != *at)
-            kwr_parse_fail(p, place, "inline_offset",
-                           "leaves a gap or overlaps in the inline bytes");
-        else if (file->length > (uint64_t)INT64_MAX - *at)
-            kwr_parse_fail(p, place, "length", "is too large");
-        else
-            *at += file->length;
-    }
+    for (const kwr_manifest_subtask *s = subtask; s != NULL; s = s->operator_state)
+        for (size_t i = 0; i < s->file_count && p->status >= KWR_OK; i++) {
+            const kwr_manifest_file *file = &s->files[i];
+            if (file->name != NULL) continue;
+            if (file->offset != *at)
+                kwr_parse_fail(p, place, "inline_offset",
+                               "leaves a gap or overlaps in the inline bytes");
+            else if (file->length > (uint64_t)INT64_MAX - *at)
+                kwr_parse_fail(p, place, "length", "is too large");
+            else
+                *at += file->length;
+        }
 }

@@ -67,6 +67,13 @@ static void write_state(kwr_buffer *out, const kwr_manifest_state *state) {
     kwr_json_u64(out, state->entries);
     kwr_json_text(out, ", \"entry_bytes\": ");
     kwr_json_u64(out, state->entry_bytes);
+    if (kwr_state_is_collection(info->kind)) {
+        kwr_json_text(out, ", \"elements\": ");
+        kwr_json_u64(out, state->elements);
+    }
+    if (info->redistribution != KWR_REDISTRIBUTE_KEYED)
+        kwr_buffer_printf(out, ", \"redistribution\": \"%s\"",
+                          kwr_redistribution_name(info->redistribution));
     kwr_json_text(out, "}");
 }
 
@@ -121,11 +128,14 @@ static void end_array(kwr_buffer *out, size_t count, unsigned depth) {
     kwr_json_text(out, "]");
 }
 
-static void write_keyed(kwr_buffer *out, const kwr_manifest_subtask *subtask, unsigned depth) {
+/* Keyed state, or operator state. */
+static void write_state_of(kwr_buffer *out, const kwr_manifest_subtask *subtask, unsigned depth) {
     kwr_json_text(out, "{");
     kwr_json_line(out, depth + 1);
-    kwr_buffer_printf(out, "\"first_key_group\": %u, \"key_groups\": %u, \"format\": \"%s\",",
-                      subtask->key_groups.first, subtask->key_groups.count, subtask->format);
+    if (!subtask->of_operator)
+        kwr_buffer_printf(out, "\"first_key_group\": %u, \"key_groups\": %u, ",
+                          subtask->key_groups.first, subtask->key_groups.count);
+    kwr_buffer_printf(out, "\"format\": \"%s\",", subtask->format);
     kwr_json_line(out, depth + 1);
     kwr_json_text(out, "\"states\": [");
     for (size_t i = 0; i < subtask->state_count; i++) {
@@ -152,10 +162,16 @@ void kwr_write_subtask(kwr_buffer *out, const kwr_manifest_subtask *subtask, uns
     kwr_json_line(out, depth);
     kwr_json_text(out, "\"keyed\": ");
     if (subtask->keyed)
-        write_keyed(out, subtask, depth);
+        write_state_of(out, subtask, depth);
     else
         kwr_json_text(out, "null");
     kwr_json_text(out, ",");
+    if (subtask->operator_state != NULL) {
+        kwr_json_line(out, depth);
+        kwr_json_text(out, "\"operator\": ");
+        write_state_of(out, subtask->operator_state, depth);
+        kwr_json_text(out, ",");
+    }
     kwr_json_line(out, depth);
     kwr_json_text(out, "\"splits\": [");
     for (size_t i = 0; i < subtask->split_count; i++) {

@@ -107,6 +107,14 @@ static bool is_known(const kwr_retention *r, uint64_t slot) {
     return false;
 }
 
+static kwr_status use_files(kwr_retention *r, const kwr_manifest_subtask *subtask, uint64_t slot) {
+    for (size_t i = 0; i < subtask->file_count; i++) {
+        const char *name = subtask->files[i].name;
+        if (name != NULL) KWR_TRY(use_file(r, name, slot));
+    }
+    return KWR_OK;
+}
+
 kwr_status kwr_retention_add(kwr_retention *retention, const kwr_slot *slot,
                              const kwr_manifest *manifest) {
     if (is_known(retention, slot->number)) return KWR_OK;
@@ -118,10 +126,8 @@ kwr_status kwr_retention_add(kwr_retention *retention, const kwr_slot *slot,
     for (size_t i = 0; i < manifest->operator_count; i++) {
         const kwr_manifest_operator *op = &manifest->operators[i];
         for (uint32_t j = 0; j < op->parallelism; j++)
-            for (size_t k = 0; k < op->subtasks[j].file_count; k++) {
-                const char *name = op->subtasks[j].files[k].name;
-                if (name != NULL) KWR_TRY(use_file(retention, name, slot->number));
-            }
+            for (const kwr_manifest_subtask *s = &op->subtasks[j]; s != NULL; s = s->operator_state)
+                KWR_TRY(use_files(retention, s, slot->number));
     }
     retention->known[retention->known_count++] = slot->number;
     return KWR_OK;

@@ -156,7 +156,7 @@ static kwr_status check_subtask(verify_job *job, const kwr_manifest_operator *op
         .operator_id = op->id,
         .job_uid = job->manifest->job_uid,
         .subtask = subtask,
-        .max_parallelism = job->manifest->max_parallelism,
+        .max_parallelism = kwr_manifest_key_groups(job->manifest, subtask),
         .seed = job->manifest->seed,
     };
     const size_t size = subtask->state_count * sizeof(uint64_t);
@@ -240,7 +240,8 @@ static kwr_status check_all(verify_job *job) {
     for (size_t i = 0; i < job->manifest->operator_count; i++) {
         const kwr_manifest_operator *op = &job->manifest->operators[i];
         for (uint32_t j = 0; j < op->parallelism; j++)
-            KWR_TRY(check_subtask(job, op, &op->subtasks[j]));
+            for (const kwr_manifest_subtask *s = &op->subtasks[j]; s != NULL; s = s->operator_state)
+                KWR_TRY(check_subtask(job, op, s));
     }
     return KWR_OK;
 }

@@ -92,7 +92,7 @@ static kwr_status walk_subtask(walk_job *job) {
         .operator_id = job->op->id,
         .job_uid = job->manifest->job_uid,
         .subtask = job->subtask,
-        .max_parallelism = job->manifest->max_parallelism,
+        .max_parallelism = kwr_manifest_key_groups(job->manifest, job->subtask),
         .seed = job->manifest->seed,
     };
     for (size_t i = 0; i < job->subtask->file_count; i++)
@@ -107,8 +107,9 @@ static kwr_status walk_all(walk_job *job, const char *operator_id) {
         if (operator_id != NULL && strcmp(operator_id, job->op->id) != 0) continue;
         found = true;
         for (uint32_t j = 0; j < job->op->parallelism; j++) {
-            job->subtask = &job->op->subtasks[j];
-            KWR_TRY(walk_subtask(job));
+            for (job->subtask = &job->op->subtasks[j]; job->subtask != NULL;
+                 job->subtask = job->subtask->operator_state)
+                KWR_TRY(walk_subtask(job));
         }
     }
     if (found) return KWR_OK;

@@ -237,6 +237,7 @@ static kwr_status describe_states(const write_job *job, kwr_subtask_part *part,
         view->ops->view_count(view->engine_view, states[i].info.id, &count);
         states[i].entries = count.entries;
         states[i].entry_bytes = count.entry_bytes;
+        states[i].elements = count.elements;
         result->entries += count.entries;
     }
     part->subtask.states = states;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Inside of a kwr_job, shared by job.c (open and close), job_plan.c (tasks and assignments),
- * job_run.c (events) and job_publish.c (work in the background).
+ * Inside of a kwr_job, shared by job.c (open and close), job_plan.c (its tasks), job_shares.c
+ * (their assignments), job_run.c (events) and job_publish.c (work in the background).
  *
  * Owner and background share the job without a lock: at most one piece of work runs, and while it
  * does, it alone uses what is marked [work]; the owner takes that back when `done` is set.
@@ -137,6 +137,8 @@ struct kwr_job {
 
 /* All tasks of all operators are there and every stored operator is claimed. */
 kwr_status kwr_job_plan_check(const kwr_job *job, kwr_error *err);
+/* Makes the assignment of a task; all tasks are there. */
+kwr_status kwr_job_share(kwr_job *job, uint32_t task, kwr_error *err);
 /* The start: what was only for restoring is let go. */
 void kwr_job_plan_close(kwr_job *job);
 void kwr_job_plan_free(kwr_job *job);

@@ -92,10 +92,9 @@ static kwr_status part_check(const kwr_job *job, const kwr_job_task *t,
                     job->checkpoint, op->id, t->subtask);
 }
 
-/* Inline files move to their place in the one file `inline`. */
-static kwr_status place_files(assembly *a, const kwr_subtask_part *part,
-                              kwr_manifest_subtask *subtask, kwr_error *err) {
-    const uint64_t base = a->inline_bytes.size;
+/* Inline files move to their place in the one file `inline`, which begins at `base` for a part. */
+static kwr_status move_files(assembly *a, kwr_manifest_subtask *subtask, uint64_t base,
+                             kwr_error *err) {
     const size_t count = subtask->file_count;
     kwr_manifest_file *files = kwr_arena_array(a->arena, count + 1, sizeof *files);
     if (files == NULL) return no_memory(a->job, err);
@@ -104,6 +103,20 @@ static kwr_status place_files(assembly *a, const kwr_subtask_part *part,
         if (files[i].name == NULL) files[i].offset += base;
     }
     subtask->files = files;
+    return KWR_OK;
+}
+
+static kwr_status place_files(assembly *a, const kwr_subtask_part *part,
+                              kwr_manifest_subtask *subtask, kwr_error *err) {
+    const uint64_t base = a->inline_bytes.size;
+    KWR_TRY(move_files(a, subtask, base, err));
+    if (subtask->operator_state != NULL) {
+        kwr_manifest_subtask *inner = kwr_arena_alloc(a->arena, sizeof *inner);
+        if (inner == NULL) return no_memory(a->job, err);
+        *inner = *subtask->operator_state;
+        subtask->operator_state = inner;
+        KWR_TRY(move_files(a, inner, base, err));
+    }
     kwr_buffer_append(&a->inline_bytes, part->inline_bytes.data, part->inline_bytes.size);
     return a->inline_bytes.failed ? no_memory(a->job, err) : KWR_OK;
 }

@@ -160,6 +160,9 @@ static void assignment_body(codec *c, kwr_assignment *a) {
     field_u64(c, &a->inline_bytes);
     field_bytes(c, &a->part);
     field_packed(c, &a->keyed);
+    field_packed(c, &a->operators);
+    field_packed(c, &a->states);
+    field_bool(c, &a->operator_as_it_was);
     a->roles = roles;
 }
 
@@ -209,6 +212,58 @@ kwr_slice kwr_packed_next(const kwr_packed *packed, size_t *at) {
     const size_t size = kwr_get_le32(from);
     *at += 4 + size;
     return (kwr_slice){ from + 4, size };
+}
+
+enum { PICK_BYTES = 4 + 8 + 8 };
+
+static void append_u32(kwr_buffer *item, uint32_t value) {
+    uint8_t bytes[4];
+    kwr_put_le32(bytes, value);
+    kwr_buffer_append(item, bytes, sizeof bytes);
+}
+
+void kwr_state_plan_begin(kwr_buffer *item, const char *name, uint32_t handle, uint32_t picks) {
+    const size_t size = strlen(name);
+    append_u32(item, (uint32_t)size);
+    kwr_buffer_append(item, name, size);
+    append_u32(item, handle);
+    append_u32(item, picks);
+}
+
+void kwr_state_plan_add(kwr_buffer *item, const kwr_state_pick *pick) {
+    uint8_t bytes[PICK_BYTES];
+    kwr_put_le32(bytes, pick->handle);
+    kwr_put_le64(bytes + 4, pick->first);
+    kwr_put_le64(bytes + 12, pick->count);
+    kwr_buffer_append(item, bytes, sizeof bytes);
+}
+
+kwr_state_pick kwr_state_plan_pick(const kwr_state_plan *plan, uint32_t index) {
+    const uint8_t *at = (const uint8_t *)plan->picks.data + (size_t)index * PICK_BYTES;
+    return (kwr_state_pick){ kwr_get_le32(at), kwr_get_le64(at + 4), kwr_get_le64(at + 12) };
+}
+
+kwr_status kwr_state_plan_read(kwr_slice item, uint32_t handles, kwr_state_plan *out,
+                               kwr_error *err) {
+    kwr_cursor c = kwr_cursor_of(item.data, item.size);
+    kwr_state_plan plan = { 0 };
+    const uint32_t size = kwr_cursor_u32(&c);
+    plan.name = (kwr_slice){ kwr_cursor_take(&c, size), size };
+    plan.handle = kwr_cursor_u32(&c);
+    plan.pick_count = kwr_cursor_u32(&c);
+    const size_t left = kwr_cursor_left(&c);
+    bool good = !c.failed && left / PICK_BYTES == plan.pick_count && left % PICK_BYTES == 0 &&
+                plan.handle < handles;
+    plan.picks = (kwr_slice){ kwr_cursor_take(&c, left), left };
+    for (uint32_t i = 0; good && i < plan.pick_count; i++) {
+        const kwr_state_pick pick = kwr_state_plan_pick(&plan, i);
+        const kwr_state_pick before = i > 0 ? kwr_state_plan_pick(&plan, i - 1) : pick;
+        good = pick.handle < handles && pick.handle >= before.handle &&
+               pick.count <= UINT64_MAX - pick.first;
+    }
+    if (!good) return KWR_FAIL(err, KWR_ERR_CORRUPT, 0, "an assignment's state is malformed");
+    *out = plan;
+    return KWR_OK;
 }
 
 size_t kwr_message_size(const kwr_message *message) {
@@ -302,6 +357,7 @@ static bool assignment_ok(const kwr_assignment *a) {
     const unsigned known = KWR_TASK_SOURCE | KWR_TASK_KEYED | KWR_TASK_SINK;
     const bool keyed = (a->roles & KWR_TASK_KEYED) != 0;
     if (!keyed && a->keyed.count != 0) return false;
+    if (a->operator_as_it_was && a->operators.count != 1) return false;
     return a->job.size > 0 && memchr(a->job.data, 0, a->job.size) == NULL &&
            a->operator_id.size > 0 && memchr(a->operator_id.data, 0, a->operator_id.size) == NULL &&
            a->max_parallelism >= 1 && a->max_parallelism <= KWR_MAX_PARALLELISM_LIMIT &&

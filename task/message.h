@@ -86,10 +86,34 @@ typedef struct kwr_assignment {
     uint32_t subtask;
     uint32_t parallelism;
     unsigned roles;
-    uint64_t inline_bytes; /* 0: never */
-    kwr_slice part;        /* splits and committables; empty: this task starts empty */
-    kwr_packed keyed;      /* handles of the old subtasks that hold some of its key groups */
+    uint64_t inline_bytes;   /* 0: never */
+    kwr_slice part;          /* splits and committables; empty: this task starts empty */
+    kwr_packed keyed;        /* handles of the old subtasks that hold some of its key groups */
+    kwr_packed operators;    /* handles of old subtasks' operator state */
+    kwr_packed states;       /* what to take from them: see kwr_state_plan */
+    bool operator_as_it_was; /* all of the one handle, whatever `states` says */
 } kwr_assignment;
+
+/* One operator state in an assignment: name and picks follow it in the packed item. */
+typedef struct kwr_state_plan {
+    kwr_slice name;
+    uint32_t handle; /* one that knows the state */
+    uint32_t pick_count;
+    kwr_slice picks; /* kwr_state_plan_pick() */
+} kwr_state_plan;
+
+typedef struct kwr_state_pick {
+    uint32_t handle;
+    uint64_t first, count;
+} kwr_state_pick;
+
+/* As one item for kwr_packed_add(); picks are added by kwr_state_plan_add(). */
+void kwr_state_plan_begin(kwr_buffer *item, const char *name, uint32_t handle, uint32_t picks);
+void kwr_state_plan_add(kwr_buffer *item, const kwr_state_pick *pick);
+/* KWR_ERR_CORRUPT; `handles`: how many there are. */
+kwr_status kwr_state_plan_read(kwr_slice item, uint32_t handles, kwr_state_plan *out,
+                               kwr_error *err);
+kwr_state_pick kwr_state_plan_pick(const kwr_state_plan *plan, uint32_t index);
 
 size_t kwr_message_size(const kwr_message *message);
 /* Writes kwr_message_size() bytes. */

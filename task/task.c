@@ -40,6 +40,7 @@ static void task_free(kwr_task *task) {
     kwr_bytes_free(&task->lent);
     kwr_task_items_free(task);
     kwr_aligner_free(task->aligner);
+    kwr_backend_close(task->operators);
     kwr_backend_close(task->backend);
     kwr_free(env, task, sizeof *task);
 }
@@ -57,7 +58,7 @@ static kwr_status assignment_keep(kwr_task *task, const kwr_task_options *o, kwr
     a.job.data = task->job;
     a.operator_id.data = task->operator_id;
     a.part = (kwr_slice){ 0 };
-    a.keyed = (kwr_packed){ 0 };
+    a.keyed = a.operators = a.states = (kwr_packed){ 0 };
     task->assignment = a;
     task->completed = a.restored_checkpoint;
     const bool source = (a.roles & KWR_TASK_SOURCE) != 0;
@@ -109,7 +110,7 @@ static kwr_status task_restore(kwr_task *task, const kwr_task_options *o,
     }
     if ((task->assignment.roles & KWR_TASK_KEYED) != 0)
         KWR_TRY(backend_restore(task, o, &given->keyed, err));
-    return KWR_OK;
+    return kwr_task_operator_restore(task, given, err);
 }
 
 kwr_status kwr_task_open(const kwr_task_options *options, kwr_task **out, kwr_error *err) {
@@ -124,6 +125,7 @@ kwr_status kwr_task_open(const kwr_task_options *options, kwr_task **out, kwr_er
     task->env = o.env;
     task->storage = o.storage;
     task->limits = limits;
+    task->resources = o.resources;
     task->wake = o.wake;
     task->wake_ctx = o.wake_ctx;
     task->snapshot_threads = o.snapshot_threads;

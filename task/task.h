@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Inside of a kwr_task, shared by task.c (open, close, messages), task_items.c (splits and
- * committables), task_checkpoint.c (its part of a checkpoint) and task_files.c (files nobody
- * needs).
+ * committables), task_operator.c (operator state), task_checkpoint.c (its part of a checkpoint) and
+ * task_files.c (files nobody needs).
  *
  * The part being written belongs to the background work until `done` is set; everything else is the
  * owner's alone. All the work sees of the live task is what was fixed at open.
@@ -33,7 +33,8 @@ typedef struct kwr_task_part {
     uint64_t checkpoint;
     kwr_arena *arena; /* of what `subtask` points to */
     kwr_manifest_subtask subtask;
-    kwr_view *view; /* keyed; released as soon as it is written */
+    kwr_view *view;           /* keyed; released as soon as it is written */
+    kwr_view *operators_view; /* of operator state, the same */
     uint64_t sequence;
     kwr_cancel cancel;
     bool unwanted; /* aborted or declined meanwhile [owner] */
@@ -64,8 +65,10 @@ struct kwr_task {
     char operator_id[KWR_OPERATOR_ID_MAX + 1];
     kwr_error error; /* of the latest failed call */
 
-    kwr_backend *backend; /* keyed */
-    kwr_aligner *aligner; /* with channels */
+    kwr_resources *resources; /* the host's, or NULL */
+    kwr_backend *backend;     /* keyed */
+    kwr_backend *operators;   /* operator state; NULL until there is some */
+    kwr_aligner *aligner;     /* with channels */
     uint32_t channels;
     kwr_split_item **splits;
     size_t split_count, split_capacity;
@@ -113,6 +116,9 @@ kwr_status kwr_task_items_restore(kwr_task *task, const kwr_manifest_subtask *fr
 kwr_status kwr_task_items_copy(const kwr_task *task, uint64_t checkpoint, kwr_arena *arena,
                                kwr_manifest_subtask *out);
 void kwr_task_items_free(kwr_task *task);
+
+/* task_operator.c */
+kwr_status kwr_task_operator_restore(kwr_task *task, const kwr_assignment *given, kwr_error *err);
 
 /* task_checkpoint.c */
 /* Takes over what the background has finished. */

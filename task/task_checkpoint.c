@@ -60,21 +60,22 @@ static kwr_status note_files(kwr_task_part *part, const kwr_manifest_subtask *su
     return part->files.failed ? KWR_ERR_NOMEM : KWR_OK;
 }
 
-static kwr_status ack_written(kwr_task *task, const kwr_snapshot_result *result, kwr_error *err) {
-    kwr_task_part *part = &task->part;
-    KWR_CLEANUP(kwr_subtask_part_free_p) kwr_subtask_part *content = NULL;
-    const kwr_slice handle = { result->handle.data, result->handle.size };
-    KWR_TRY(kwr_subtask_part_decode(task->env, &task->limits, handle, "snapshot handle", &content,
-                                    err));
-    if (note_files(part, &content->subtask) < KWR_OK) return no_memory(task, err);
-    content->subtask.splits = part->subtask.splits;
-    content->subtask.split_count = part->subtask.split_count;
-    content->subtask.committables = part->subtask.committables;
-    content->subtask.committable_count = part->subtask.committable_count;
-    return ack_encode(task, content, result->entries, result->bytes_written, err);
+/* What a view became: the decoded handle, and counts. */
+typedef struct written {
+    kwr_bytes handle;
+    kwr_subtask_part *content; /* points into the handle */
+    uint64_t entries, bytes, files;
+    size_t inline_size;
+} written;
+
+static void written_done(written *w) {
+    kwr_subtask_part_free(w->content);
+    kwr_bytes_free(&w->handle);
 }
 
-static kwr_status ack_keyed(kwr_task *task, kwr_error *err) {
+/* Writes `*view`, which is released, with file numbers from `sequence` on. */
+static kwr_status view_write(kwr_task *task, kwr_view **view, uint64_t sequence,
+                             uint64_t inline_bytes, written *out, kwr_error *err) {
     kwr_task_part *part = &task->part;
     const kwr_assignment *a = &task->assignment;
     kwr_snapshot_target target = { .struct_size = sizeof target,
@@ -85,33 +86,93 @@ static kwr_status ack_keyed(kwr_task *task, kwr_error *err) {
                                    .subtask = a->subtask,
                                    .generation = a->generation,
                                    .checkpoint = part->checkpoint,
-                                   .sequence = part->sequence,
-                                   .inline_bytes = (size_t)a->inline_bytes,
+                                   .sequence = sequence,
+                                   .inline_bytes = (size_t)inline_bytes,
                                    .threads = task->snapshot_threads,
                                    .limits = &task->limits };
     memcpy(target.job_uid, a->uid, sizeof target.job_uid);
     kwr_snapshot_result result = { 0 };
     /* What a failed write has used of the numbers is not known. */
-    part->sequence_next = part->sequence + task->limits.files_max + 1;
-    if (KWR_PLANTED(frozen_late)) KWR_TRY(kwr_backend_freeze(task->backend, &part->view));
-    const kwr_status status = kwr_snapshot_write(part->view, &target, &part->cancel, &result, err);
-    kwr_view_release(KWR_TAKE(part->view));
+    part->sequence_next = sequence + task->limits.files_max + 1;
+    const kwr_status status = kwr_snapshot_write(*view, &target, &part->cancel, &result, err);
+    kwr_view_release(KWR_TAKE(*view));
     KWR_TRY(status);
-    part->sequence_next = part->sequence + result.files + 1;
-    const kwr_status encoded = ack_written(task, &result, err);
-    kwr_bytes_free(&result.handle);
-    if (encoded < KWR_OK) {
+    part->sequence_next = sequence + result.files + 1;
+    *out = (written){ .handle = result.handle,
+                      .entries = result.entries,
+                      .bytes = result.bytes_written,
+                      .files = result.files };
+    const kwr_slice handle = { result.handle.data, result.handle.size };
+    KWR_TRY(kwr_subtask_part_decode(task->env, &task->limits, handle, "snapshot handle",
+                                    &out->content, err));
+    out->inline_size = out->content->inline_bytes.size;
+    return note_files(part, &out->content->subtask) < KWR_OK ? no_memory(task, err) : KWR_OK;
+}
+
+/* Both snapshots in one part: the inline bytes of operator state lie behind those of keyed state.
+ */
+static kwr_status ack_join(kwr_task *task, const written *keyed, const written *operators,
+                           kwr_error *err) {
+    const kwr_assignment *a = &task->assignment;
+    const kwr_manifest_subtask *items = &task->part.subtask;
+    kwr_subtask_part content = { .subtask = *items,
+                                 .seed = a->seed,
+                                 .engine_key_groups = a->engine_key_groups,
+                                 .max_parallelism = a->max_parallelism };
+    kwr_manifest_subtask inner = { 0 };
+    KWR_CLEANUP(kwr_buffer_free) kwr_buffer joined = { .env = task->env };
+    if (keyed->content != NULL) {
+        content = *keyed->content;
+        content.subtask.splits = items->splits;
+        content.subtask.split_count = items->split_count;
+        content.subtask.committables = items->committables;
+        content.subtask.committable_count = items->committable_count;
+    }
+    if (operators->content != NULL) {
+        inner = operators->content->subtask;
+        inner.of_operator = true;
+        for (size_t i = 0; i < inner.file_count; i++)
+            if (inner.files[i].name == NULL) inner.files[i].offset += keyed->inline_size;
+        const kwr_slice more = operators->content->inline_bytes;
+        kwr_buffer_append(&joined, content.inline_bytes.data, content.inline_bytes.size);
+        kwr_buffer_append(&joined, more.data, more.size);
+        if (joined.failed) return no_memory(task, err);
+        content.subtask.operator_state = &inner;
+        content.inline_bytes = (kwr_slice){ joined.data, joined.size };
+    }
+    return ack_encode(task, &content, keyed->entries, keyed->bytes + operators->bytes, err);
+}
+
+static kwr_status ack_states(kwr_task *task, kwr_error *err) {
+    kwr_task_part *part = &task->part;
+    written keyed = { 0 }, operators = { 0 };
+    uint64_t inline_bytes = task->assignment.inline_bytes;
+    kwr_status status = KWR_OK;
+    part->sequence_next = part->sequence;
+    if (KWR_PLANTED(frozen_late) && part->subtask.keyed)
+        KWR_TRY(kwr_backend_freeze(task->backend, &part->view));
+    if (part->view != NULL)
+        status = view_write(task, &part->view, part->sequence, inline_bytes, &keyed, err);
+    inline_bytes -= keyed.inline_size < inline_bytes ? keyed.inline_size : inline_bytes;
+    if (status >= KWR_OK && part->operators_view != NULL)
+        status = view_write(task, &part->operators_view, part->sequence_next, inline_bytes,
+                            &operators, err);
+    if (status >= KWR_OK) status = ack_join(task, &keyed, &operators, err);
+    written_done(&keyed);
+    written_done(&operators);
+    if (status < KWR_OK) {
         kwr_task_remove_now(task, &part->files);
         kwr_buffer_free(&part->files);
     }
-    return encoded;
+    return status;
 }
 
 static void part_run(void *ctx) {
     kwr_task *task = ctx;
     kwr_task_part *part = &task->part;
     kwr_error err = { 0 };
-    const kwr_status status = part->subtask.keyed ? ack_keyed(task, &err) : ack_plain(task, &err);
+    const bool states = part->subtask.keyed || part->operators_view != NULL;
+    const kwr_status status = states ? ack_states(task, &err) : ack_plain(task, &err);
     if (status < KWR_OK && err.status >= KWR_OK)
         kwr_error_set(&err, status, 0, "the part of '%s' failed: %s", task->operator_id,
                       kwr_status_name(status));
@@ -125,6 +186,7 @@ static void part_run(void *ctx) {
 static void part_release(kwr_task *task) {
     kwr_task_part *part = &task->part;
     kwr_view_release(part->view);
+    kwr_view_release(part->operators_view);
     if (part->arena != NULL) kwr_arena_free(part->arena);
     kwr_bytes_free(&part->ack);
     kwr_buffer_free(&part->files);
@@ -179,6 +241,12 @@ void kwr_task_drop(kwr_task *task, uint64_t checkpoint) {
     kwr_task_absorb(task);
 }
 
+static kwr_status freeze(kwr_task *task, kwr_backend *backend, kwr_view **out) {
+    const kwr_status status = kwr_backend_freeze(backend, out);
+    if (status < KWR_OK) task->error = *kwr_backend_error(backend);
+    return status;
+}
+
 static kwr_status part_begin(kwr_task *task, uint64_t checkpoint) {
     const kwr_assignment *a = &task->assignment;
     kwr_task_part *part = &task->part;
@@ -194,15 +262,14 @@ static kwr_status part_begin(kwr_task *task, uint64_t checkpoint) {
                                task->operator_id, checkpoint);
     atomic_store_explicit(&task->done, false, memory_order_relaxed);
     task->writing = true;
-    if (!keyed) {
+    kwr_status status = KWR_OK;
+    if (keyed && !KWR_PLANTED(frozen_late)) status = freeze(task, task->backend, &part->view);
+    if (status >= KWR_OK && task->operators != NULL)
+        status = freeze(task, task->operators, &part->operators_view);
+    if (status < KWR_OK) return status;
+    if (!keyed && task->operators == NULL) {
         part_run(task);
         return KWR_OK;
-    }
-    kwr_status status = KWR_OK;
-    if (!KWR_PLANTED(frozen_late)) status = kwr_backend_freeze(task->backend, &part->view);
-    if (status < KWR_OK) {
-        task->error = *kwr_backend_error(task->backend);
-        return status;
     }
     task->work = (kwr_work){ .run = part_run, .ctx = task };
     task->posted = true;

@@ -16,6 +16,8 @@
 
 #include "keyweir/backend.h"
 #include "keyweir/barrier.h"
+#include "keyweir/list.h"
+#include "keyweir/map.h"
 #include "keyweir/storage.h"
 
 #ifdef __cplusplus
@@ -197,6 +199,33 @@ KWR_API void kwr_task_close(kwr_task *task);
 KWR_API const kwr_error *kwr_task_error(const kwr_task *task);
 /* Keyed tasks; owned by the task. NULL for others. */
 KWR_API kwr_backend *kwr_task_backend(kwr_task *task);
+/*
+ * Operator state: lists and maps of the subtask as a whole, for tasks of every role, in every
+ * checkpoint. The handles are those of keyweir/list.h and keyweir/map.h; there is no key to set and
+ * no namespace. A name is opened again, also after a restart, as what it is: another mode, kind or
+ * type is KWR_ERR_MISMATCH with both. State that is not opened again is kept, and is in every
+ * checkpoint too. docs/operator-state.md says who gets what at another parallelism.
+ */
+typedef enum kwr_operator_mode {
+    KWR_OPERATOR_SPLIT = 1, /* each element to one subtask, in turn */
+    KWR_OPERATOR_UNION = 2, /* all elements to every subtask, at every restart */
+} kwr_operator_mode;
+
+KWR_API KWR_CHECK kwr_status kwr_task_operator_list(kwr_task *task,
+                                                    const kwr_list_descriptor *descriptor,
+                                                    kwr_operator_mode mode, kwr_list **out);
+/* A broadcast map: every subtask is to hold the same, and a new one gets the copy of an old one.
+ * Change it only by what all subtasks receive in the same order; elsewhere only read it. */
+KWR_API KWR_CHECK kwr_status kwr_task_operator_map(kwr_task *task,
+                                                   const kwr_map_descriptor *descriptor,
+                                                   kwr_map **out);
+/* Raw operator state: a split list whose elements are pieces of the engine's own format, each of
+ * which goes to one subtask as it is. */
+KWR_API KWR_CHECK kwr_status kwr_task_operator_raw(kwr_task *task, const char *name,
+                                                   kwr_list **out);
+/* Where operator state is, for kwr_backend_error() after a failed call on one of its handles; NULL
+ * when there is none. */
+KWR_API const kwr_backend *kwr_task_operator_backend(const kwr_task *task);
 /* The checkpoint it was restored from, 0: none; and the attempt's generation. */
 KWR_API uint64_t kwr_task_restored(const kwr_task *task);
 KWR_API uint64_t kwr_task_generation(const kwr_task *task);

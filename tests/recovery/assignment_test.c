@@ -235,3 +235,153 @@ KWR_TEST(assignment, is_cheap_at_the_largest_parallelism) {
     kwr_arena_free(arena);
     free(op.subtasks);
 }
+
+/* ---- operator state ---- */
+
+typedef struct states_sample {
+    sample base;
+    kwr_manifest_subtask inner[MOST];
+    kwr_manifest_state states[MOST][4];
+} states_sample;
+
+/* Old subtask `donor` has `elements` of a state. */
+static void put_state(states_sample *s, uint32_t donor, const char *name,
+                      kwr_redistribution redistribution, uint64_t elements) {
+    kwr_manifest_subtask *inner = &s->inner[donor];
+    inner->states = s->states[donor];
+    cr_assert(inner->state_count < 4, "room");
+    kwr_manifest_state *state = &inner->states[inner->state_count];
+    *state = (kwr_manifest_state){
+        .info = { .id = (uint32_t)inner->state_count,
+                  .kind =
+                      redistribution == KWR_REDISTRIBUTE_BROADCAST ? KWR_STATE_MAP : KWR_STATE_LIST,
+                  .name = name,
+                  .redistribution = redistribution },
+        .entries = elements > 0 ? 1 : 0,
+        .elements = elements,
+    };
+    inner->state_count++;
+    s->base.subtasks[donor].operator_state = inner;
+}
+
+/* "a 0[0..2]; b 1[0..1] 2[0..1]" */
+static void expect_states(const kwr_share *share, const char *want) {
+    char got[512] = "", picks[256];
+    size_t used = 0;
+    for (size_t i = 0; i < share->state_count; i++) {
+        picks_text(share->states[i].picks, picks, sizeof picks);
+        used +=
+            (size_t)snprintf(got + used, sizeof got - used, "%s%s%s%s", i > 0 ? "; " : "",
+                             share->states[i].state->info.name, picks[0] == '\0' ? "" : " ", picks);
+    }
+    cr_assert_str_eq(got, want);
+}
+
+KWR_TEST(operator_state, split_lists_are_dealt_out_as_documented) {
+    states_sample *s = calloc(1, sizeof *s);
+    sample_open(&s->base, 2, 128, 0);
+    put_state(s, 0, "a", KWR_REDISTRIBUTE_SPLIT, 5);
+    put_state(s, 1, "a", KWR_REDISTRIBUTE_SPLIT, 2);
+    const kwr_share *three = assign(&s->base, 3);
+    expect_states(&three[0], "a 0[0..3]");
+    expect_states(&three[1], "a 0[3..5]");
+    expect_states(&three[2], "a 1[0..2]");
+    /* The next state goes on where the one before had nothing over. */
+    put_state(s, 0, "b", KWR_REDISTRIBUTE_SPLIT, 1);
+    put_state(s, 1, "b", KWR_REDISTRIBUTE_SPLIT, 2);
+    const kwr_share *four = assign(&s->base, 4);
+    expect_states(&four[0], "a 0[0..2]; b 1[0..1]");
+    expect_states(&four[1], "a 0[2..4]; b 1[1..2]");
+    expect_states(&four[2], "a 0[4..5] 1[0..1]; b");
+    expect_states(&four[3], "a 1[1..2]; b 0[0..1]");
+    sample_close(&s->base);
+
+    memset(s, 0, sizeof *s);
+    sample_open(&s->base, 3, 128, 0);
+    put_state(s, 0, "a", KWR_REDISTRIBUTE_SPLIT, 2);
+    put_state(s, 1, "a", KWR_REDISTRIBUTE_SPLIT, 1);
+    put_state(s, 2, "a", KWR_REDISTRIBUTE_SPLIT, 3);
+    const kwr_share *two = assign(&s->base, 2);
+    expect_states(&two[0], "a 0[0..2] 1[0..1]");
+    expect_states(&two[1], "a 2[0..3]");
+    cr_assert(!two[0].as_it_was && !two[1].as_it_was, "new shares");
+    const kwr_share *same = assign(&s->base, 3);
+    for (uint32_t i = 0; i < 3; i++)
+        cr_assert(same[i].as_it_was, "handed back as it is");
+    expect_states(&same[0], "a 0[0..2]");
+    expect_states(&same[2], "a 2[0..3]");
+    sample_close(&s->base);
+    free(s);
+}
+
+KWR_TEST(operator_state, union_lists_go_whole_to_everyone) {
+    states_sample *s = calloc(1, sizeof *s);
+    sample_open(&s->base, 3, 128, 0);
+    put_state(s, 0, "u", KWR_REDISTRIBUTE_UNION, 2);
+    put_state(s, 1, "u", KWR_REDISTRIBUTE_UNION, 0);
+    put_state(s, 2, "u", KWR_REDISTRIBUTE_UNION, 3);
+    for (uint32_t n = 1; n <= 5; n++) { /* 3: unchanged, and still expanded */
+        const kwr_share *shares = assign(&s->base, n);
+        for (uint32_t i = 0; i < n; i++) {
+            expect_states(&shares[i], "u 0[0..2] 2[0..3]");
+            cr_assert(!shares[i].as_it_was, "more than its own");
+        }
+    }
+    sample_close(&s->base);
+    free(s);
+}
+
+KWR_TEST(operator_state, broadcast_maps_come_from_the_reporters_in_turn) {
+    states_sample *s = calloc(1, sizeof *s);
+    sample_open(&s->base, 3, 128, 0);
+    put_state(s, 0, "m", KWR_REDISTRIBUTE_BROADCAST, 4);
+    put_state(s, 1, "m", KWR_REDISTRIBUTE_BROADCAST, 4);
+    put_state(s, 2, "m", KWR_REDISTRIBUTE_BROADCAST, 4);
+    const kwr_share *five = assign(&s->base, 5);
+    for (uint32_t i = 0; i < 5; i++) {
+        const char *want[] = { "m 0[0..4]", "m 1[0..4]", "m 2[0..4]" };
+        expect_states(&five[i], want[i % 3]);
+    }
+    const kwr_share *same = assign(&s->base, 3);
+    for (uint32_t i = 0; i < 3; i++)
+        cr_assert(same[i].as_it_was, "as it was");
+    /* Subtask 1 reported nothing: the others stand in. */
+    s->base.subtasks[1].operator_state = NULL;
+    same = assign(&s->base, 3);
+    expect_states(&same[0], "m 0[0..4]");
+    expect_states(&same[1], "m 2[0..4]");
+    expect_states(&same[2], "m 0[0..4]");
+    cr_assert(same[0].as_it_was && !same[1].as_it_was && !same[2].as_it_was, "as it was");
+    sample_close(&s->base);
+    free(s);
+}
+
+KWR_TEST(operator_state, registered_states_without_elements_stay_registered_with_everyone) {
+    states_sample *s = calloc(1, sizeof *s);
+    sample_open(&s->base, 2, 128, 0);
+    put_state(s, 1, "empty", KWR_REDISTRIBUTE_SPLIT, 0);
+    put_state(s, 1, "none", KWR_REDISTRIBUTE_BROADCAST, 0);
+    for (uint32_t n = 1; n <= 3; n++) {
+        const kwr_share *shares = assign(&s->base, n);
+        for (uint32_t i = 0; i < n; i++) {
+            expect_states(&shares[i], "empty; none");
+            cr_assert(shares[i].states[0].donor == 1, "who knows it");
+            cr_assert(shares[i].as_it_was == (i == 1), "its own");
+        }
+    }
+    sample_close(&s->base);
+    free(s);
+}
+
+KWR_TEST(operator_state, a_state_that_old_subtasks_have_in_two_ways_is_refused) {
+    states_sample *s = calloc(1, sizeof *s);
+    sample_open(&s->base, 2, 128, 0);
+    put_state(s, 0, "a", KWR_REDISTRIBUTE_SPLIT, 1);
+    put_state(s, 1, "a", KWR_REDISTRIBUTE_UNION, 1);
+    const kwr_share *shares = NULL;
+    kwr_error err = { 0 };
+    KWR_EXPECT(KWR_ERR_MISMATCH, kwr_assign(&s->base.op, 2, s->base.arena, &shares, &err));
+    cr_assert(strstr(err.text, "'op'") && strstr(err.text, "'a'"), "%s", err.text);
+    sample_close(&s->base);
+    free(s);
+}

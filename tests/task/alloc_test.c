@@ -30,6 +30,7 @@ static void trial_open(trial *t, bool inline_off) {
         .storage = t->storage,
         .world = &t->world,
         .total = TOTAL,
+        .operators = 2,
         .job = { .tolerate_all = true,
                  .inline_bytes = inline_off ? KWR_JOB_OPTIONS_INLINE_OFF : 0 },
     };

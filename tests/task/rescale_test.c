@@ -61,6 +61,7 @@ static void restart_with_any_parallelism(uint64_t seed, bool inline_off) {
     b.options.inputs = INPUTS;
     b.options.job.inline_bytes = inline_off ? KWR_JOB_OPTIONS_INLINE_OFF : 0;
     b.options.value_bytes = 300;
+    b.options.operators = 7;
     bool finished = false;
     for (uint32_t attempt = 0; !finished; attempt++) {
         cr_assert(attempt < 60, "it comes to an end");

@@ -157,8 +157,63 @@ static void send_barrier(stream *s, uint32_t task, kwr_barrier barrier) {
     }
 }
 
+static bool keeps_state(const stream *s, uint32_t task) {
+    const unsigned who = is_source(s, task) ? 1 : is_count(s, task) ? 2 : 4;
+    return (s->options.operators & who) != 0;
+}
+
+/* Operator state: in the list each part taken, as checkpoint and task; in the map the latest. */
+static void note_part(stream *s, uint32_t task, uint64_t checkpoint) {
+    if (!keeps_state(s, task)) return;
+    const kwr_error *err = kwr_backend_error(kwr_task_operator_backend(s->tasks[task]));
+    const uint64_t part[2] = { checkpoint, task };
+    CALL(s, err, kwr_list_add(s->parts[task], KWR_SLICE_OF(part)));
+    CALL(s, err,
+         kwr_map_put(s->latest[task], kwr_test_slice("checkpoint"), KWR_SLICE_OF(checkpoint)));
+}
+
+static uint32_t operator_first(const stream *s, int which) {
+    return which == 0   ? 0
+           : which == 1 ? first_count(s)
+           : which == 2 ? first_sink(s)
+                        : s->task_count;
+}
+
+/* The tasks of an operator hold each part of a checkpoint up to the restored one once, and all of
+ * the restored one; every one of them knows that as the latest. */
+static void expect_parts(stream *s, int which, uint32_t stored) {
+    enum { STREAM_PARTS = 2048 };
+    static uint64_t seen[STREAM_PARTS][2];
+    uint64_t restored = 0;
+    size_t count = 0;
+    for (uint32_t i = operator_first(s, which); i < operator_first(s, which + 1); i++) {
+        kwr_list_iterator *iterator = NULL;
+        kwr_slice part = { 0 }, latest = { 0 };
+        kwr_status status = kwr_list_iterate(s->parts[i], &iterator);
+        while (status >= KWR_OK) {
+            status = kwr_list_iterator_next(iterator, &part);
+            if (status != KWR_OK) break;
+            cr_assert(count < STREAM_PARTS && part.size == sizeof seen[0], "a part");
+            memcpy(seen[count], part.data, sizeof seen[0]);
+            for (size_t k = 0; k < count; k++)
+                cr_assert(memcmp(seen[k], seen[count], sizeof seen[0]) != 0, "held twice");
+            cr_assert(seen[count][0] <= s->info.restored_checkpoint, "not of the past");
+            restored += seen[count++][0] == s->info.restored_checkpoint;
+        }
+        kwr_list_iterator_free(iterator);
+        if (status == KWR_ERR_NOMEM) return; /* not to be seen now */
+        KWR_MUST(kwr_map_get(s->latest[i], kwr_test_slice("checkpoint"), &latest));
+        cr_assert(latest.size == 8 &&
+                      memcmp(latest.data, &s->info.restored_checkpoint, latest.size) == 0,
+                  "the latest");
+    }
+    cr_assert(restored == stored, "%llu parts of the restored checkpoint, %u tasks took one",
+              (unsigned long long)restored, stored);
+}
+
 /* The task takes its part, or the job hears that it does not. */
 static void take_part(stream *s, uint32_t task, const kwr_barrier *barrier) {
+    note_part(s, task, barrier->checkpoint);
     const kwr_status status = kwr_task_checkpoint(s->tasks[task], barrier);
     const kwr_error *err = kwr_task_error(s->tasks[task]);
     if (status >= KWR_OK || status == KWR_ERR_CANCELLED) return;
@@ -467,6 +522,16 @@ static kwr_status open_states(stream *s, uint32_t task, kwr_error *err) {
     return kwr_value_open(backend, &value, &s->values[task], err);
 }
 
+static kwr_status open_operators(stream *s, uint32_t task, kwr_error *err) {
+    const kwr_list_descriptor parts = { .struct_size = sizeof parts, .name = "parts" };
+    const kwr_map_descriptor latest = { .struct_size = sizeof latest, .name = "latest" };
+    kwr_task *t = s->tasks[task];
+    kwr_status status = kwr_task_operator_list(t, &parts, KWR_OPERATOR_SPLIT, &s->parts[task]);
+    if (status >= KWR_OK) status = kwr_task_operator_map(t, &latest, &s->latest[task]);
+    if (status < KWR_OK) *err = *kwr_task_error(t);
+    return status;
+}
+
 /* What was restored; a source of a new job takes every so manieth input. */
 static void take_splits(stream *s, uint32_t source) {
     if (s->info.restored_checkpoint == 0)
@@ -499,6 +564,8 @@ static kwr_status open_task(stream *s, uint32_t task, kwr_error *err) {
     status = kwr_task_open(&options, &s->tasks[task], err);
     if (status < KWR_OK) return status;
     cr_assert(kwr_task_restored(s->tasks[task]) == s->info.restored_checkpoint, "restored id");
+    if (keeps_state(s, task)) status = open_operators(s, task, err);
+    if (status < KWR_OK) return status;
     if (is_count(s, task)) return open_states(s, task, err);
     if (is_source(s, task)) take_splits(s, task);
     return KWR_OK;
@@ -542,6 +609,10 @@ static kwr_status open_all(stream *s, kwr_error *err) {
         if (s->positions[i] > s->emit_limit) s->emit_limit = s->positions[i];
     }
     stream_expect_consistent(s, "after the restore");
+    static const char *const ids[] = { "source", "count", "sink" };
+    for (int i = 0; i < 3 && s->info.restored_checkpoint != 0; i++)
+        if (keeps_state(s, operator_first(s, i)))
+            expect_parts(s, i, kwr_job_stored_parallelism(s->job, ids[i]));
     return kwr_job_start(s->job, err);
 }
 

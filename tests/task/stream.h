@@ -89,8 +89,9 @@ typedef struct stream_options {
     /* false: the message is lost. `task` sends or receives it. */
     bool (*carry)(void *ctx, stream *s, bool to_job, uint32_t task, kwr_slice message);
     void *carry_ctx;
-    bool watch_log; /* counts the slots at some events: calls a fault plan would count, too */
-    bool strict;    /* a failed checkpoint part fails the test */
+    bool watch_log;     /* counts the slots at some events: calls a fault plan would count, too */
+    bool strict;        /* a failed checkpoint part fails the test */
+    unsigned operators; /* who keeps operator state: 1 sources, 2 counts, 4 sinks */
 } stream_options;
 
 typedef struct stream_event {
@@ -112,6 +113,8 @@ struct stream {
     kwr_task *tasks[STREAM_TASKS_MAX];
     kwr_reducing *counts[STREAM_TASKS_MAX];
     kwr_value *values[STREAM_TASKS_MAX];
+    kwr_list *parts[STREAM_TASKS_MAX]; /* with options.operators */
+    kwr_map *latest[STREAM_TASKS_MAX];
     stream_channel in[STREAM_TASKS_MAX][STREAM_EACH_MAX];
     uint64_t positions[STREAM_EACH_MAX]; /* by input */
     uint32_t readers[STREAM_EACH_MAX];   /* the source that reads an input */

@@ -28,6 +28,7 @@ void trial_open(trial *t, fault_kind kind, uint64_t n, bool inline_off) {
         .faults = t->faults,
         .world = &t->world,
         .total = TRIAL_TOTAL,
+        .operators = 4,
         .job = { .tolerate_all = true,
                  .retain = 1,
                  .inline_bytes = inline_off ? KWR_JOB_OPTIONS_INLINE_OFF : 0 },
