@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* keyweir dump: the entries of keyed state, all of them or the largest. */
+/* keyweir dump: the entries of keyed and operator state, all of them or the largest; of collections
+ * each element. */
 #include <stdlib.h>
 
 #include "base/bytes.h"
@@ -9,8 +10,9 @@
 typedef struct ranked {
     uint64_t ordered; /* the value as an unsigned number of the same order */
     size_t operator_index;
+    uint32_t subtask;
     kwr_state_info state;
-    kwr_entry entry; /* key, name, value point into `bytes` */
+    kwr_entry entry; /* key, name, subkey, value point into `bytes` */
     uint8_t *bytes;
 } ranked;
 
@@ -66,7 +68,9 @@ static int compare(const void *left, const void *right) {
     const ranked *a = left, *b = right;
     if (a->ordered != b->ordered) return a->ordered > b->ordered ? -1 : 1;
     const int keys = compare_slices(a->entry.key, b->entry.key);
-    return keys != 0 ? keys : compare_slices(a->entry.name, b->entry.name);
+    if (keys != 0) return keys;
+    const int names = compare_slices(a->entry.name, b->entry.name);
+    return names != 0 ? names : compare_slices(a->entry.subkey, b->entry.subkey);
 }
 
 static void sift_down(ranked *heap, size_t count, size_t at) {
@@ -93,7 +97,7 @@ static void sift_up(ranked *heap, size_t at) {
 
 static bool copy_entry(ranked *r) {
     const kwr_entry e = r->entry;
-    r->bytes = malloc(e.key.size + e.name.size + e.value.size + 1);
+    r->bytes = malloc(e.key.size + e.name.size + e.subkey.size + e.value.size + 1);
     if (r->bytes == NULL) return false;
     uint8_t *at = r->bytes;
     if (e.key.size > 0) memcpy(at, e.key.data, e.key.size);
@@ -102,15 +106,19 @@ static bool copy_entry(ranked *r) {
     if (e.name.size > 0) memcpy(at, e.name.data, e.name.size);
     r->entry.name.data = at;
     at += e.name.size;
+    if (e.subkey.size > 0) memcpy(at, e.subkey.data, e.subkey.size);
+    r->entry.subkey.data = at;
+    at += e.subkey.size;
     if (e.value.size > 0) memcpy(at, e.value.data, e.value.size);
     r->entry.value.data = at;
     return true;
 }
 
-static kwr_status rank(dump *d, size_t operator_index, const kwr_state_info *state,
-                       const kwr_entry *entry) {
+static kwr_status rank(dump *d, size_t operator_index, uint32_t subtask,
+                       const kwr_state_info *state, const kwr_entry *entry) {
     ranked r = { .ordered = order_of(&state->type, entry->value),
                  .operator_index = operator_index,
+                 .subtask = subtask,
                  .state = *state,
                  .entry = *entry };
     const bool full = d->count == d->options->top;
@@ -132,32 +140,114 @@ static kwr_status rank(dump *d, size_t operator_index, const kwr_state_info *sta
     return KWR_OK;
 }
 
-static bool print_entry(const dump *d, const kwr_manifest_operator *op, const kwr_state_info *state,
-                        const kwr_entry *e) {
-    json_t *key = tool_json_key(&op->key_type, e->key);
-    json_t *name = tool_json_key(&state->namespace_type, e->name);
-    json_t *value = tool_json_value(&state->type, e->value);
-    if (d->options->json)
-        return tool_print_json(json_pack("{s:s, s:s, s:I, s:o, s:o, s:o}", "operator", op->id,
-                                         "state", state->name, "key_group",
-                                         (json_int_t)e->key_group, "key", key, "namespace", name,
-                                         "value", value),
-                               true);
-    printf("%s\t%s\t%u\t", op->id, state->name, e->key_group);
-    return tool_print_text_field(key, '\t') && tool_print_text_field(name, '\t') &&
-           tool_print_text_field(value, '\n');
+/* A timer is its subkey: time, key, namespace. */
+typedef struct timer {
+    int64_t time;
+    kwr_slice key, name;
+} timer;
+
+static bool timer_read(kwr_slice subkey, timer *out) {
+    kwr_cursor c = kwr_cursor_of(subkey.data, subkey.size);
+    const uint8_t *time = kwr_cursor_take(&c, 8);
+    const uint32_t size = kwr_cursor_varint32(&c);
+    const uint8_t *key = kwr_cursor_take(&c, size);
+    const size_t left = kwr_cursor_left(&c);
+    const uint8_t *name = kwr_cursor_take(&c, left);
+    if (c.failed || time == NULL) return false;
+    *out = (timer){ kwr_key_to_i64(time), { key, size }, { name, left } };
+    return true;
+}
+
+/* What tells the element of a collection from its others; NULL name: nothing. */
+static json_t *element_json(const kwr_state_info *state, const kwr_entry *e, const char **name) {
+    *name = NULL;
+    if (state->kind == KWR_STATE_LIST && e->subkey.size == KWR_SEQUENCE_BYTES) {
+        *name = "index";
+        return tool_json_u64(kwr_get_be64(e->subkey.data));
+    }
+    if (state->kind == KWR_STATE_MAP) {
+        *name = "user_key";
+        return tool_json_key(&state->user_key_type, e->subkey);
+    }
+    return NULL;
+}
+
+static json_t *timer_json(const kwr_manifest_operator *op, const kwr_state_info *state,
+                          const kwr_entry *e) {
+    timer t = { 0 };
+    if (!timer_read(e->subkey, &t)) return json_pack("{s:o}", "timer", tool_json_bytes(e->subkey));
+    return json_pack("{s:o, s:o, s:o}", "time", tool_json_i64(t.time), "key",
+                     tool_json_key(&op->key_type, t.key), "namespace",
+                     tool_json_key(&state->namespace_type, t.name));
+}
+
+static json_t *entry_json(const kwr_manifest_operator *op, uint32_t subtask,
+                          const kwr_state_info *state, const kwr_entry *e) {
+    const char *name = NULL;
+    json_t *json = json_pack("{s:s, s:s}", "operator", op->id, "state", state->name);
+    if (state->redistribution != KWR_REDISTRIBUTE_KEYED) {
+        json_object_set_new(json, "subtask", json_integer(subtask));
+        json_object_set_new(json, "redistribution",
+                            json_string(kwr_redistribution_name(state->redistribution)));
+    } else {
+        json_object_set_new(json, "key_group", json_integer(e->key_group));
+    }
+    if (state->kind == KWR_STATE_TIMER) {
+        json_t *parts = timer_json(op, state, e);
+        json_object_update(json, parts);
+        json_decref(parts);
+        return json;
+    }
+    if (state->redistribution == KWR_REDISTRIBUTE_KEYED && state->kind != KWR_STATE_RAW) {
+        json_object_set_new(json, "key", tool_json_key(&op->key_type, e->key));
+        json_object_set_new(json, "namespace", tool_json_key(&state->namespace_type, e->name));
+    }
+    json_t *element = element_json(state, e, &name);
+    if (name != NULL) json_object_set_new(json, name, element);
+    json_object_set_new(json, "value", tool_json_value(&state->type, e->value));
+    return json;
+}
+
+/* Operator, state, key group (or subtask), key, namespace, what tells an element, value. */
+static bool print_entry(const dump *d, const kwr_manifest_operator *op, uint32_t subtask,
+                        const kwr_state_info *state, const kwr_entry *e) {
+    if (d->options->json) return tool_print_json(entry_json(op, subtask, state, e), true);
+    const char *name = NULL;
+    timer t = { 0 };
+    const bool keyed = state->redistribution == KWR_REDISTRIBUTE_KEYED;
+    printf("%s\t%s\t%s%u\t", op->id, state->name, keyed ? "" : "subtask ",
+           keyed ? e->key_group : subtask);
+    if (state->kind == KWR_STATE_TIMER && timer_read(e->subkey, &t))
+        return tool_print_text_field(tool_json_key(&op->key_type, t.key), '\t') &&
+               tool_print_text_field(tool_json_key(&state->namespace_type, t.name), '\t') &&
+               tool_print_text_field(tool_json_i64(t.time), '\n');
+    const bool has_key = keyed && state->kind != KWR_STATE_RAW;
+    json_t *key = has_key ? tool_json_key(&op->key_type, e->key) : json_string("");
+    if (!tool_print_text_field(key, '\t') ||
+        !tool_print_text_field(tool_json_key(&state->namespace_type, e->name), '\t'))
+        return false;
+    json_t *element = element_json(state, e, &name);
+    if (name != NULL && !tool_print_text_field(element, '\t')) return false;
+    return tool_print_text_field(tool_json_value(&state->type, e->value), '\n');
 }
 
 static kwr_status on_entry(void *ctx, const kwr_manifest_operator *op,
                            const kwr_manifest_subtask *subtask, const kwr_state_info *state,
                            const kwr_entry *entry) {
-    (void)subtask;
     dump *d = ctx;
     if (d->options->state != NULL && strcmp(d->options->state, state->name) != 0) return KWR_OK;
-    if (d->options->top > 0) return rank(d, (size_t)(op - d->manifest->operators), state, entry);
-    if (print_entry(d, op, state, entry)) return KWR_OK;
+    if (d->options->top > 0)
+        return rank(d, (size_t)(op - d->manifest->operators), subtask->index, state, entry);
+    if (print_entry(d, op, subtask->index, state, entry)) return KWR_OK;
     d->output_failed = true;
     return KWR_ERR_IO;
+}
+
+/* From a subtask to its operator state, then to the next subtask; `*i` counts those. */
+static const kwr_manifest_subtask *next_snapshot(const kwr_manifest_operator *op,
+                                                 const kwr_manifest_subtask *t, uint32_t *i) {
+    if (t->operator_state != NULL) return t->operator_state;
+    return ++*i < op->parallelism ? &op->subtasks[*i] : t;
 }
 
 /* What the options select must be there, and for --top be one numeric state. */
@@ -170,9 +260,10 @@ static int check_choice(const tool_options *options, const kwr_manifest *m) {
         const kwr_manifest_operator *op = &m->operators[o];
         if (options->operator_id != NULL && strcmp(op->id, options->operator_id) != 0) continue;
         operator_found = true;
-        for (uint32_t i = 0; i < op->parallelism; i++) {
-            for (size_t s = 0; s < op->subtasks[i].state_count; s++) {
-                const kwr_state_info *state = &op->subtasks[i].states[s].info;
+        const kwr_manifest_subtask *t = op->subtasks;
+        for (uint32_t i = 0; i < op->parallelism; t = next_snapshot(op, t, &i)) {
+            for (size_t s = 0; s < t->state_count; s++) {
+                const kwr_state_info *state = &t->states[s].info;
                 if (options->state != NULL && strcmp(state->name, options->state) != 0) continue;
                 if (first != NULL && (first_op != op || strcmp(first->name, state->name) != 0))
                     several = true;
@@ -227,8 +318,8 @@ int tool_dump(const tool_options *options) {
     if (d.count > 0) qsort(d.heap, d.count, sizeof *d.heap, compare);
     for (size_t i = 0; i < d.count; i++) {
         const ranked *r = &d.heap[i];
-        if (code == TOOL_GOOD &&
-            !print_entry(&d, &c.manifest->operators[r->operator_index], &r->state, &r->entry))
+        if (code == TOOL_GOOD && !print_entry(&d, &c.manifest->operators[r->operator_index],
+                                              r->subtask, &r->state, &r->entry))
             code = TOOL_CANNOT_READ;
         free(r->bytes);
     }

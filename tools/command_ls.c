@@ -49,10 +49,11 @@ static uint64_t stored_bytes(const kwr_manifest *m, uint64_t manifest_bytes, uin
     for (size_t o = 0; o < m->operator_count; o++) {
         for (uint32_t i = 0; i < m->operators[o].parallelism; i++) {
             const kwr_manifest_subtask *subtask = &m->operators[o].subtasks[i];
-            for (size_t f = 0; f < subtask->file_count; f++)
-                if (subtask->files[f].name != NULL) bytes += subtask->files[f].length;
             for (size_t s = 0; s < subtask->state_count; s++)
                 *entries += subtask->states[s].entries;
+            for (; subtask != NULL; subtask = subtask->operator_state)
+                for (size_t f = 0; f < subtask->file_count; f++)
+                    if (subtask->files[f].name != NULL) bytes += subtask->files[f].length;
         }
     }
     return bytes;

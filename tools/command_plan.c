@@ -133,6 +133,26 @@ static json_t *committables_json(const planned *p, const kwr_share *share) {
     return committables;
 }
 
+static json_t *states_json(const kwr_share *share) {
+    json_t *states = json_array();
+    for (size_t i = 0; i < share->state_count; i++) {
+        const kwr_share_state *s = &share->states[i];
+        const kwr_state_info *info = &s->state->info;
+        json_t *picks = json_array();
+        for (size_t k = 0; k < s->picks.count; k++) {
+            const kwr_pick *pick = &s->picks.items[k];
+            json_array_append_new(picks,
+                                  json_pack("{s:I, s:o, s:o}", "subtask", (json_int_t)pick->donor,
+                                            "first", tool_json_u64(pick->first), "elements",
+                                            tool_json_u64(pick->count)));
+        }
+        json_array_append_new(
+            states, json_pack("{s:s, s:s, s:o}", "name", info->name, "redistribution",
+                              kwr_redistribution_name(info->redistribution), "from", picks));
+    }
+    return states;
+}
+
 static json_t *share_json(const planned *p, uint32_t subtask) {
     const kwr_share *share = &p->shares[subtask];
     const kwr_share_bytes *bytes = &p->bytes[subtask];
@@ -144,6 +164,7 @@ static json_t *share_json(const planned *p, uint32_t subtask) {
         json_object_set_new(json, "bytes_owned", tool_json_u64(bytes->owned));
         json_object_set_new(json, "bytes_read", tool_json_u64(bytes->read));
     }
+    if (share->state_count > 0) json_object_set_new(json, "operator_state", states_json(share));
     json_object_set_new(json, "splits", splits_json(p, share));
     json_object_set_new(json, "committables", committables_json(p, share));
     return json;
@@ -193,10 +214,20 @@ static void print_keyed(const planned *p, const kwr_share *share) {
 static void print_share(const planned *p, uint32_t subtask) {
     const kwr_share *share = &p->shares[subtask];
     printf("  subtask %u%s\n", subtask,
-           is_keyed(p->op) || share->splits.count > 0 || share->committables.count > 0
+           is_keyed(p->op) || share->state_count > 0 || share->splits.count > 0 ||
+                   share->committables.count > 0
                ? ""
                : ": nothing");
     if (is_keyed(p->op)) print_keyed(p, share);
+    for (size_t i = 0; i < share->state_count; i++) {
+        const kwr_share_state *s = &share->states[i];
+        printf("    operator state %s (%s):", s->state->info.name,
+               kwr_redistribution_name(s->state->info.redistribution));
+        for (size_t k = 0; k < s->picks.count; k++)
+            printf("%s %" PRIu64 " elements from subtask %u", k > 0 ? "," : "",
+                   s->picks.items[k].count, s->picks.items[k].donor);
+        puts(s->picks.count == 0 ? " nothing" : "");
+    }
     for (size_t i = 0; i < share->splits.count; i++) {
         const kwr_pick *pick = &share->splits.items[i];
         for (uint64_t k = pick->first; k < pick->first + pick->count; k++) {

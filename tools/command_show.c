@@ -26,27 +26,45 @@ static json_t *file_json(const kwr_manifest_file *f) {
 }
 
 static json_t *state_json(const kwr_manifest_state *s) {
-    return json_pack("{s:I, s:s, s:s, s:o, s:o, s:o, s:o}", "id", (json_int_t)s->info.id, "name",
-                     s->info.name, "kind", kwr_state_kind_name(s->info.kind), "type",
-                     type_json(&s->info.type), "namespace_type", type_json(&s->info.namespace_type),
-                     "entries", tool_json_u64(s->entries), "entry_bytes",
-                     tool_json_u64(s->entry_bytes));
+    json_t *json = json_pack(
+        "{s:I, s:s, s:s, s:o, s:o, s:o, s:o}", "id", (json_int_t)s->info.id, "name", s->info.name,
+        "kind", kwr_state_kind_name(s->info.kind), "type", type_json(&s->info.type),
+        "namespace_type", type_json(&s->info.namespace_type), "entries", tool_json_u64(s->entries),
+        "entry_bytes", tool_json_u64(s->entry_bytes));
+    if (s->info.kind == KWR_STATE_MAP)
+        json_object_set_new(json, "user_key_type", type_json(&s->info.user_key_type));
+    if (kwr_state_is_collection(s->info.kind))
+        json_object_set_new(json, "elements", tool_json_u64(s->elements));
+    if (s->info.redistribution != KWR_REDISTRIBUTE_KEYED)
+        json_object_set_new(json, "redistribution",
+                            json_string(kwr_redistribution_name(s->info.redistribution)));
+    return json;
+}
+
+/* States and files of a snapshot into `json`. */
+static void snapshot_json(json_t *json, const kwr_manifest_subtask *t) {
+    json_t *states = json_array(), *files = json_array();
+    for (size_t i = 0; i < t->state_count; i++)
+        json_array_append_new(states, state_json(&t->states[i]));
+    for (size_t i = 0; i < t->file_count; i++)
+        json_array_append_new(files, file_json(&t->files[i]));
+    json_object_set_new(json, "format", json_string(t->format));
+    json_object_set_new(json, "states", states);
+    json_object_set_new(json, "files", files);
 }
 
 static json_t *subtask_json(const kwr_manifest_subtask *t) {
     json_t *json = json_pack("{s:I}", "index", (json_int_t)t->index);
     if (t->keyed) {
-        json_t *states = json_array(), *files = json_array();
-        for (size_t i = 0; i < t->state_count; i++)
-            json_array_append_new(states, state_json(&t->states[i]));
-        for (size_t i = 0; i < t->file_count; i++)
-            json_array_append_new(files, file_json(&t->files[i]));
         json_object_set_new(json, "key_groups",
                             json_pack("{s:I, s:I}", "first", (json_int_t)t->key_groups.first,
                                       "count", (json_int_t)t->key_groups.count));
-        json_object_set_new(json, "format", json_string(t->format));
-        json_object_set_new(json, "states", states);
-        json_object_set_new(json, "files", files);
+        snapshot_json(json, t);
+    }
+    if (t->operator_state != NULL) {
+        json_t *inner = json_object();
+        snapshot_json(inner, t->operator_state);
+        json_object_set_new(json, "operator_state", inner);
     }
     json_t *splits = json_array(), *committables = json_array();
     for (size_t i = 0; i < t->split_count; i++)
@@ -111,21 +129,27 @@ static void print_labelled(const char *label, json_t *json) {
     tool_print_text_field(json, '\n');
 }
 
-static void print_subtask(const kwr_manifest_subtask *t) {
+static void print_state(const kwr_manifest_state *s) {
+    char type[512], key[512] = "", size[32];
+    const kwr_redistribution how = s->info.redistribution;
+    kwr_type_text(&s->info.type, type, sizeof type);
+    if (s->info.kind == KWR_STATE_MAP) kwr_type_text(&s->info.user_key_type, key, sizeof key);
+    tool_bytes_text(s->entry_bytes, size);
+    printf("    %sstate %s: %s of %s%s%s, ", how == KWR_REDISTRIBUTE_KEYED ? "" : "operator ",
+           s->info.name, kwr_state_kind_name(s->info.kind), key, key[0] == '\0' ? "" : " to ",
+           type);
+    if (how != KWR_REDISTRIBUTE_KEYED)
+        printf("%s, ", kwr_redistribution_name(how));
+    else
+        printf("%" PRIu64 " entries, ", s->entries);
+    if (kwr_state_is_collection(s->info.kind)) printf("%" PRIu64 " elements, ", s->elements);
+    puts(size);
+}
+
+static void print_snapshot(const kwr_manifest_subtask *t) {
     char size[32];
-    printf("  subtask %u", t->index);
-    if (t->keyed && t->key_groups.count > 0)
-        printf(": key groups %u to %u", t->key_groups.first,
-               t->key_groups.first + t->key_groups.count - 1);
-    putchar('\n');
-    for (size_t i = 0; i < t->state_count; i++) {
-        char type[512];
-        const kwr_manifest_state *s = &t->states[i];
-        kwr_type_text(&s->info.type, type, sizeof type);
-        tool_bytes_text(s->entry_bytes, size);
-        printf("    state %s: %s of %s, %" PRIu64 " entries, %s\n", s->info.name,
-               kwr_state_kind_name(s->info.kind), type, s->entries, size);
-    }
+    for (size_t i = 0; i < t->state_count; i++)
+        print_state(&t->states[i]);
     for (size_t i = 0; i < t->file_count; i++) {
         const kwr_manifest_file *f = &t->files[i];
         tool_bytes_text(f->length, size);
@@ -135,6 +159,16 @@ static void print_subtask(const kwr_manifest_subtask *t) {
             printf("    inline at %" PRIu64 ": %s, %" PRIu64 " page images\n", f->offset, size,
                    f->images);
     }
+}
+
+static void print_subtask(const kwr_manifest_subtask *t) {
+    printf("  subtask %u", t->index);
+    if (t->keyed && t->key_groups.count > 0)
+        printf(": key groups %u to %u", t->key_groups.first,
+               t->key_groups.first + t->key_groups.count - 1);
+    putchar('\n');
+    for (const kwr_manifest_subtask *s = t; s != NULL; s = s->operator_state)
+        print_snapshot(s);
     for (size_t i = 0; i < t->split_count; i++) {
         print_labelled("    split ", tool_json_bytes(t->splits[i].id));
         print_labelled("      identity ", tool_json_bytes(t->splits[i].identity));

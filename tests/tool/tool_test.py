@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""The keyweir command from outside: KEYWEIR WORDCOUNT STEP.
+"""The keyweir command from outside: KEYWEIR WORDCOUNT STEP KINDS.
 
 Makes small checkpoints with word count and looks at them. Damage is enumerated: every STEP-th byte
 flipped and every STEP-th length cut (1: all), of every file of a checkpoint, its log included.
@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 
-KEYWEIR, WORDCOUNT, STEP = sys.argv[1], sys.argv[2], int(sys.argv[3])
+KEYWEIR, WORDCOUNT, STEP, KINDS = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
 TESTS = []
 
 
@@ -167,6 +167,59 @@ def plan_tells_who_gets_what_at_another_parallelism(folder):
         file.write(b"damage")
     code, out, err = keyweir("plan", checkpoint, "--parallelism", "3")
     assert code == 1 and out == "" and "index" in err, (code, out, err)
+
+
+@test
+def state_of_every_kind_is_shown_dumped_verified_and_planned(folder):
+    subprocess.run([KINDS, folder], check=True, capture_output=True, timeout=60)
+    code, out, _ = keyweir("latest", folder)
+    checkpoint = out.strip()
+    assert code == 0
+    code, out, err = keyweir("dump", "--json", checkpoint)
+    assert code == 0, err
+    entries = [json.loads(line) for line in out.splitlines()]
+    by_state = {}
+    for entry in entries:
+        assert entry.pop("operator") == "all"
+        by_state.setdefault(entry.pop("state"), []).append(entry)
+    group = by_state["value"][0]["key_group"]
+    keyed = {"key": "k", "namespace": "", "key_group": group}
+    operator = {"subtask": 0, "redistribution": "split"}
+    assert by_state == {
+        "value": [{**keyed, "value": 2}],
+        "list": [{**keyed, "index": 0, "value": 3}, {**keyed, "index": 1, "value": 1}],
+        "map": [{**keyed, "user_key": -5, "value": "minus five"}],
+        "raw": [{"key_group": 3, "value": "bytes"}],
+        "timers/event/timers": [{"key_group": group, "time": 1700000000000, "key": "k",
+                                 "namespace": ""}],
+        "requests": [{**operator, "index": 0, "value": 2}, {**operator, "index": 1, "value": 3}],
+        "rules": [{"subtask": 0, "redistribution": "broadcast", "user_key": "limit", "value": 1}],
+    }, by_state
+    code, out, _ = keyweir("dump", checkpoint)
+    for line in ("all\tlist\t%d\tk\t\t1\t1" % group, "all\tmap\t%d\tk\t\t-5\tminus five" % group,
+                 "all\traw\t3\t\t\tbytes", "all\trequests\tsubtask 0\t\t\t0\t2"):
+        assert line in out.splitlines(), (line, out)
+    code, out, _ = keyweir("dump", "--top", "1", "--state", "list", "--json", checkpoint)
+    assert code == 0 and json.loads(out)["index"] == 0 and json.loads(out)["value"] == 3, out
+    code, out, _ = keyweir("show", checkpoint)
+    for text in ("state map: map of i64 to string, 1 entries, 1 elements",
+                 "operator state requests: list of i64, split, 2 elements",
+                 "operator state rules: map of string to i64, broadcast, 1 elements"):
+        assert code == 0 and text in out, (text, out)
+    code, out, _ = keyweir("show", "--json", checkpoint)
+    states = json.loads(out)["operators"][0]["subtasks"][0]["operator_state"]["states"]
+    assert [(s["name"], s["redistribution"], s["elements"]) for s in states] == [
+        ("requests", "split", 2), ("rules", "broadcast", 1)]
+    code, out, _ = keyweir("verify", "--json", folder)
+    assert code == 0 and json.loads(out)["good"], out
+    code, out, _ = keyweir("plan", "--parallelism", "2", "--json", checkpoint)
+    shares = json.loads(out)["operators"][0]["subtasks"]
+    for i, share in enumerate(shares):
+        requests, rules = share["operator_state"]
+        assert requests["from"] == [{"subtask": 0, "first": i, "elements": 1}], requests
+        assert rules["from"] == [{"subtask": 0, "first": 0, "elements": 1}], rules
+    code, out, _ = keyweir("plan", "--parallelism", "2", checkpoint)
+    assert code == 0 and "operator state rules (broadcast): 1 elements from subtask 0" in out, out
 
 
 @test
