@@ -144,7 +144,9 @@ kwr_sim_strike kwr_sim_at_place(kwr_sim *sim, kwr_sim_place place, uint32_t fitt
     } else {
         for (uint32_t left = fitting; left != 0; left &= left - 1) {
             const kwr_sim_fault fault = (kwr_sim_fault)__builtin_ctz(left);
-            if (!kwr_sim_chance(&sim->faults[place], sim->rates.of[fault])) continue;
+            /* Where names change the order of things is decided. */
+            const uint32_t often = (fitting >> KWR_SIM_AMBIGUOUS & 1) != 0 ? 4 : 1;
+            if (!kwr_sim_chance(&sim->faults[place], sim->rates.of[fault] * often)) continue;
             strike = (kwr_sim_strike){ fault, draw_detail(sim, place, fault), 0 };
             break;
         }

@@ -37,6 +37,8 @@ struct kwr_sim {
     kwr_sim_rng schedule, ids, world, faults[KWR_SIM_PLACES];
     kwr_sim_rates rates;
     bool faults_off, quiet;
+    void (*interrupt)(void *ctx); /* NULL, or others run before a call of the file system */
+    void *interrupt_ctx;
     uint64_t nth[KWR_SIM_PLACES];
     uint64_t trace;
     kwr_sim_strike *strikes;

@@ -81,6 +81,7 @@ static kwr_sim_strike strike_at(kwr_sim_process *p, kwr_sim_call call, const cha
 static kwr_sim_strike before_call(void *ctx, kwr_sim_call call, const char *name) {
     kwr_sim_process *p = ctx;
     if (p->without_faults) return (kwr_sim_strike){ 0 };
+    if (p->sim->interrupt != NULL) p->sim->interrupt(p->sim->interrupt_ctx);
     kwr_sim_trace(p->sim, "p%u %s %s", p->number, kwr_sim_call_name(call), name);
     const kwr_sim_strike strike = strike_at(p, call, name);
     if (strike.fault != KWR_SIM_NO_FAULT) remember_cause(p, strike);

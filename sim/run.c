@@ -72,8 +72,49 @@ static void drop(kwr_sim_attempt **attempt) {
     *attempt = NULL;
 }
 
+/* Time goes on a little with each step, and jumps to the next deadline when nothing else can. */
+static void pass_time(world *w) {
+    kwr_sim *sim = w->sim;
+    uint64_t deadline = UINT64_MAX;
+    bool idle = true;
+    sim->now_ns += kwr_sim_below(&sim->schedule, sim->faults_off ? 10000 : 100000);
+    kwr_sim_attempt *attempts[] = { w->live, w->zombie_wakes <= w->steps ? w->zombie : NULL };
+    for (size_t i = 0; i < 2; i++)
+        if (attempts[i] != NULL) idle = idle && attempts[i]->idle;
+    if (!idle) return;
+    for (size_t i = 0; i < 2; i++) {
+        const uint64_t next =
+            attempts[i] == NULL ? UINT64_MAX : kwr_sim_attempt_deadline(attempts[i]);
+        if (next < deadline) deadline = next;
+    }
+    if (deadline != UINT64_MAX && deadline > sim->now_ns) sim->now_ns = deadline;
+}
+
+/*
+ * A start is one step, but not for others: the attempt that was paused wakes up in the middle of
+ * it, and may get far before the start goes on.
+ */
+static void wake_zombie(void *ctx) {
+    world *w = ctx;
+    kwr_sim *sim = w->sim;
+    if (kwr_sim_below(&sim->schedule, 100) != 0) return;
+    const uint64_t steps = kwr_sim_below(&sim->schedule, 1000);
+    sim->interrupt = NULL;
+    w->zombie_wakes = w->steps;
+    kwr_sim_trace(sim, "the attempt before wakes up");
+    for (uint64_t i = 0; i < steps && kwr_sim_attempt_look(w->zombie) == KWR_SIM_RUNNING; i++) {
+        kwr_sim_attempt_step(w->zombie, &w->scheduler);
+        pass_time(w);
+    }
+}
+
 static void start(world *w, bool beside) {
+    if (w->zombie != NULL && !w->sim->faults_off) {
+        w->sim->interrupt = wake_zombie;
+        w->sim->interrupt_ctx = w;
+    }
     w->live = kwr_sim_attempt_open(w->sim, w->subject, w->run, &w->weather, w->disk, beside);
+    w->sim->interrupt = NULL;
 }
 
 /* ---- what happens from outside ---- */
@@ -208,24 +249,6 @@ static void disturb(world *w) {
 }
 
 /* ---- steps ---- */
-
-/* Time goes on a little with each step, and jumps to the next deadline when nothing else can. */
-static void pass_time(world *w) {
-    kwr_sim *sim = w->sim;
-    uint64_t deadline = UINT64_MAX;
-    bool idle = true;
-    sim->now_ns += kwr_sim_below(&sim->schedule, sim->faults_off ? 10000 : 100000);
-    kwr_sim_attempt *attempts[] = { w->live, w->zombie_wakes <= w->steps ? w->zombie : NULL };
-    for (size_t i = 0; i < 2; i++)
-        if (attempts[i] != NULL) idle = idle && attempts[i]->idle;
-    if (!idle) return;
-    for (size_t i = 0; i < 2; i++) {
-        const uint64_t next =
-            attempts[i] == NULL ? UINT64_MAX : kwr_sim_attempt_deadline(attempts[i]);
-        if (next < deadline) deadline = next;
-    }
-    if (deadline != UINT64_MAX && deadline > sim->now_ns) sim->now_ns = deadline;
-}
 
 /* One step of everything. False when the subject has finished. */
 static bool step(world *w) {
