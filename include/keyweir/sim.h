@@ -331,9 +331,9 @@ KWR_API void kwr_sim_plan_of(uint64_t seed, kwr_sim_plan *out);
 
 typedef struct kwr_sim_result {
     bool failed;
-    char why[1024];    /* the violated statement and the evidence */
-    char about[512];   /* what the run was */
-    uint64_t trace;    /* the same for the same plan, always */
+    char why[1024];  /* the violated statement and the evidence */
+    char about[512]; /* what the run was */
+    uint64_t trace;  /* the same for the same plan, always */
     uint64_t steps, attempts, checks;
     uint64_t struck[KWR_SIM_FAULTS]; /* by kind */
     kwr_sim_strike *strikes;         /* released by kwr_sim_result_clear() */

@@ -41,6 +41,7 @@ int main(void) {
     return plan.seed != 7;
 }
 END
+# shellcheck disable=SC2046
 compile gcc -std=c11 -o "$root/sim" "$root/sim.c" $(pkg-config --libs keyweir-sim)
 LD_LIBRARY_PATH=$lib "$root/sim"
 # Nothing but the library's own header may be needed, and no internal one may be installed.

@@ -247,9 +247,8 @@ static kwr_status restore_slot(const kwr_job_dirs *dirs, const kwr_slot *slot, k
     kwr_bytes part = { 0 };
     const kwr_backend_options options = mini_options(dirs->env, (kwr_key_group_range){ 0, 0 });
     KWR_TRY(kwr_checkpoint_open(dirs, NULL, slot, &manifest, err));
-    kwr_status status =
-        kwr_checkpoint_handle(dirs->env, manifest, &manifest->operators[0],
-                              &manifest->operators[0].subtasks[0], &part, err);
+    kwr_status status = kwr_checkpoint_handle(dirs->env, manifest, &manifest->operators[0],
+                                              &manifest->operators[0].subtasks[0], &part, err);
     const kwr_slice handle = { part.data, part.size };
     if (status >= KWR_OK)
         status = kwr_snapshot_restore(&options, dirs->storage, "job", &handle, 1, out, err);
