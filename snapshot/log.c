@@ -297,6 +297,28 @@ void kwr_log_continue(const kwr_log *log, kwr_slot *slot) {
     memcpy(slot->job_uid, last->job_uid, sizeof slot->job_uid);
 }
 
+/*
+ * The name was taken, says the storage: by whom, the slot itself must say. A call that failed and
+ * yet took effect, and a disk that then answered wrongly, must not make another attempt's of ours:
+ * whoever is fenced off forgets a checkpoint that is published.
+ */
+static kwr_status taken_by(const kwr_job_dirs *dirs, const kwr_slot *slot, kwr_error *err) {
+    kwr_limits limits;
+    KWR_TRY(kwr_limits_complete(NULL, &limits, err));
+    kwr_slot found = { 0 };
+    kwr_error why = { 0 };
+    kwr_status status = read_alone(dirs, &limits, slot->number, &found, &why);
+    if (status == KWR_ERR_MISSING) return KWR_ERR_EXISTS; /* its owner has gone on, and removed it */
+    if (status >= KWR_OK && !kwr_digest_equal(&found.digest, &slot->digest)) return KWR_ERR_EXISTS;
+    if (status >= KWR_OK)
+        status = dirs->storage->ops->dir_sync(dirs->storage, dirs->log, &why);
+    if (status >= KWR_OK) return KWR_OK;
+    return KWR_FAIL(err, KWR_ERR_UNKNOWN, why.sys_errno,
+                    "job '%s': slot %llu of the commit log is taken, whether by this attempt is "
+                    "not known: %s",
+                    dirs->job, (unsigned long long)slot->number, why.text);
+}
+
 kwr_status kwr_log_publish(const kwr_job_dirs *dirs, kwr_slot *slot, kwr_error *err) {
     if (dirs->log == NULL)
         return KWR_FAIL(err, KWR_ERR_MISUSE, 0, "the log of job '%s' was opened for reading only",
@@ -305,9 +327,10 @@ kwr_status kwr_log_publish(const kwr_job_dirs *dirs, kwr_slot *slot, kwr_error *
     KWR_TRY(kwr_slot_encode(dirs->env, slot, &bytes, err));
     char name[KWR_FILE_NAME_MAX];
     kwr_slot_name(slot->number, name);
-    const kwr_status status =
+    kwr_status status =
         dirs->storage->ops->publish(dirs->storage, dirs->log, name, bytes.data, bytes.size, err);
     kwr_bytes_free(&bytes);
+    if (status == KWR_ERR_EXISTS) status = taken_by(dirs, slot, err);
     return status;
 }
 

@@ -63,6 +63,84 @@ KWR_TEST(commit_log, reads_back_what_was_published) {
     }
 }
 
+/* A storage that takes a slot and says that the name was taken before, as when a call is reported
+ * as failed, takes effect, and is read back wrongly. */
+typedef struct liar {
+    kwr_storage storage; /* first: it stands in for the real one */
+    kwr_storage_ops ops;
+    const kwr_storage_ops *real;
+    kwr_storage *file;
+    bool unreadable;
+} liar;
+
+static kwr_status lying_publish(kwr_storage *s, kwr_storage_dir *dir, const char *name,
+                                const void *data, size_t size, kwr_error *err) {
+    const liar *l = (const liar *)s;
+    const kwr_status status = l->real->publish(l->file, dir, name, data, size, err);
+    return status >= KWR_OK ? KWR_ERR_EXISTS : status;
+}
+static kwr_status lying_open(kwr_storage *s, kwr_storage_dir *dir, const char *name,
+                             kwr_storage_reader **out, uint64_t *size, kwr_error *err) {
+    const liar *l = (const liar *)s;
+    return l->real->open(l->file, dir, name, out, size, err);
+}
+static kwr_status lying_read(kwr_storage *s, kwr_storage_reader *reader, uint64_t offset,
+                             void *data, size_t size, kwr_error *err) {
+    const liar *l = (const liar *)s;
+    const kwr_status status = l->real->read(l->file, reader, offset, data, size, err);
+    if (l->unreadable && size > 0) ((uint8_t *)data)[0] ^= 1;
+    return status;
+}
+static void lying_close_reader(kwr_storage *s, kwr_storage_reader *reader) {
+    const liar *l = (const liar *)s;
+    l->real->close_reader(l->file, reader);
+}
+static kwr_status lying_dir_sync(kwr_storage *s, kwr_storage_dir *dir, kwr_error *err) {
+    const liar *l = (const liar *)s;
+    return l->real->dir_sync(l->file, dir, err);
+}
+static void lying_describe(kwr_storage *s, kwr_storage_dir *dir, const char *name, char *out,
+                       size_t capacity) {
+    const liar *l = (const liar *)s;
+    l->real->describe(l->file, dir, name, out, capacity);
+}
+
+KWR_TEST(commit_log, a_slot_said_to_be_taken_is_asked_by_whom) {
+    for (int unreadable = 0; unreadable < 2; unreadable++) {
+        fixture f;
+        fixture_open(&f, KIND_FILE);
+        kwr_error err = { 0 };
+        kwr_job_dirs dirs = { 0 };
+        KWR_MUST(kwr_job_dirs_open(f.env, f.storage, "job", true, &dirs, NULL));
+        kwr_log log = { .env = f.env };
+        publish(&dirs, &log, next_fence(&log, "job"));
+        kwr_slot ours = next_checkpoint(&log, 1), other = next_checkpoint(&log, 2);
+        liar l = { .ops = *f.storage->ops,
+                   .real = f.storage->ops,
+                   .file = f.storage,
+                   .unreadable = unreadable != 0 };
+        l.ops.publish = lying_publish;
+        l.ops.open = lying_open;
+        l.ops.read = lying_read;
+        l.ops.close_reader = lying_close_reader;
+        l.ops.dir_sync = lying_dir_sync;
+        l.ops.describe = lying_describe;
+        l.storage.ops = &l.ops;
+        kwr_job_dirs lying = dirs;
+        lying.storage = &l.storage;
+        if (unreadable == 0)
+            KWR_MUST_ERR(kwr_log_publish(&lying, &ours, &err), err);
+        else
+            KWR_EXPECT_ERR(KWR_ERR_UNKNOWN, kwr_log_publish(&lying, &ours, &err), err);
+        /* In truth it is there, and another's slot of that number is not. */
+        KWR_EXPECT_ERR(KWR_ERR_EXISTS, kwr_log_publish(&dirs, &other, &err), err);
+        KWR_MUST_ERR(kwr_log_publish(&dirs, &ours, &err), err);
+        kwr_log_free(&log);
+        kwr_job_dirs_close(&dirs);
+        fixture_close(&f);
+    }
+}
+
 KWR_TEST(commit_log, every_flipped_byte_and_truncation_of_every_slot_is_found) {
     fixture f;
     fixture_open(&f, KIND_FILE);
