@@ -10,6 +10,7 @@
 #include "base/limits.h"
 #include "snapshot/data_reader.h"
 #include "tests/programs/counting.h"
+#include "tests/programs/operators.h"
 #include "tests/programs/states.h"
 
 enum { OPERATIONS_OF_SNAPSHOT = 400 };
@@ -50,6 +51,7 @@ static void write_all(stored *s) {
         s->handles[i] = result.handle;
         kwr_view_release(view);
     }
+    operators_checkpoint(p);
 }
 
 /* What one file must cost a reader of these key groups. */
@@ -128,6 +130,8 @@ static void restore_at(stored *s, uint32_t parallelism, bytes_read *sum) {
     frozen all = { 0 };
     freeze_job(p, &all);
     end_frozen(p, &all, true);
+    operators_restore(p, parallelism);
+    operators_compare(p, true);
 }
 
 /* One fixed snapshot at every parallelism; its bytes are added to sums[parallelism]. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The operations of a program, and what they draw. */
+#include "tests/programs/operators.h"
 #include "tests/programs/states.h"
 #include "tests/programs/timers.h"
 
@@ -242,6 +243,8 @@ static void do_restart(program *p) {
     const uint32_t parallelism = percent(p, 30) ? p->parallelism : 1 + (uint32_t)below(p, most);
     job_restart(p, parallelism);
     compare_job(p);
+    p->doing = "restart of operator state";
+    operators_restart(p, parallelism);
 }
 
 static void do_maintain(program *p) {
@@ -252,17 +255,19 @@ static void do_maintain(program *p) {
 
 static void operate(program *p) {
     const size_t dice = below(p, 1000);
-    if (dice < 700)
+    if (dice < 670)
         do_state(p);
-    else if (dice < 740)
+    else if (dice < 710)
         do_merge(p);
-    else if (dice < 840)
+    else if (dice < 810)
         timers_act(p, some_current(p));
-    else if (dice < 860)
+    else if (dice < 830)
         raw_act(p);
-    else if (dice < 880)
+    else if (dice < 850)
         do_across(p);
-    else if (dice < 920)
+    else if (dice < 900)
+        operators_act(p);
+    else if (dice < 930)
         do_load(p);
     else if (dice < 940)
         do_foreign_key(p);
@@ -305,7 +310,10 @@ void program_operations(program *p) {
         p->doing = "";
         operate(p);
         if (p->options->log) printf("%4u %s\n", p->operation, p->doing);
-        if (p->compare_all || p->operation % 32 == 31) compare_job(p);
+        if (p->compare_all || p->operation % 32 == 31) {
+            compare_job(p);
+            operators_compare(p, false);
+        }
     }
 }
 
@@ -322,6 +330,8 @@ program *program_begin(kwr_env *env, const program_options *options) {
 void program_end(program *p) {
     p->doing = "end";
     compare_job(p);
+    operators_compare(p, true);
+    operators_end(p);
     /* Some views are read when their backends are gone. */
     end_frozen(p, &p->frozen[0], true);
     job_close(p);

@@ -69,6 +69,9 @@ typedef struct frozen {
     table *want;
 } frozen;
 
+/* operators.c */
+typedef struct operators operators;
+
 typedef struct program_options {
     uint64_t seed;
     const engine_row *engine; /* NULL: by the seed */
@@ -95,6 +98,7 @@ typedef struct program {
     subtask tasks[SUBTASKS_MAX];
     table *now;
     frozen frozen[VIEWS];
+    operators *operators; /* NULL: not yet used */
     uint64_t next_tag;
     uint64_t checkpoint;
     const char *registered; /* the engine of the next backends */
