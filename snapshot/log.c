@@ -308,10 +308,13 @@ static kwr_status taken_by(const kwr_job_dirs *dirs, const kwr_slot *slot, kwr_e
     kwr_slot found = { 0 };
     kwr_error why = { 0 };
     kwr_status status = read_alone(dirs, &limits, slot->number, &found, &why);
-    if (status == KWR_ERR_MISSING) return KWR_ERR_EXISTS; /* its owner has gone on, and removed it */
-    if (status >= KWR_OK && !kwr_digest_equal(&found.digest, &slot->digest)) return KWR_ERR_EXISTS;
-    if (status >= KWR_OK)
-        status = dirs->storage->ops->dir_sync(dirs->storage, dirs->log, &why);
+    /* Its owner has gone on, and removed it. */
+    if (status == KWR_ERR_MISSING) return KWR_ERR_EXISTS;
+    /* Two attempts' fences may be alike to the last bit: whoever is in doubt claims again. */
+    if (status >= KWR_OK &&
+        (slot->kind == KWR_SLOT_FENCE || !kwr_digest_equal(&found.digest, &slot->digest)))
+        return KWR_ERR_EXISTS;
+    if (status >= KWR_OK) status = dirs->storage->ops->dir_sync(dirs->storage, dirs->log, &why);
     if (status >= KWR_OK) return KWR_OK;
     return KWR_FAIL(err, KWR_ERR_UNKNOWN, why.sys_errno,
                     "job '%s': slot %llu of the commit log is taken, whether by this attempt is "

@@ -100,7 +100,7 @@ static kwr_status lying_dir_sync(kwr_storage *s, kwr_storage_dir *dir, kwr_error
     return l->real->dir_sync(l->file, dir, err);
 }
 static void lying_describe(kwr_storage *s, kwr_storage_dir *dir, const char *name, char *out,
-                       size_t capacity) {
+                           size_t capacity) {
     const liar *l = (const liar *)s;
     l->real->describe(l->file, dir, name, out, capacity);
 }
