@@ -201,6 +201,40 @@ static kwr_status copy_bytes(eng_sink *sink, kwr_file *from, kwr_file *to, kwr_e
     return status;
 }
 
+/* Whether the file is called `name` now. A failure: it cannot be told. */
+static kwr_status was_renamed(const eng_sink *sink, const char *name, bool *out, kwr_error *err) {
+    const kwr_fs *fs = fs_of(sink);
+    kwr_file_info info;
+    const kwr_status status = fs->info(fs->ctx, dir_of(sink), sink->pending, &info, err);
+    *out = false;
+    if (status >= KWR_OK) return KWR_OK;
+    if (status != KWR_ERR_MISSING) return status;
+    ENG_TRY(fs->info(fs->ctx, dir_of(sink), name, &info, err));
+    *out = info.kind == KWR_FILE_REGULAR && info.size == sink->length;
+    return KWR_OK;
+}
+
+static void is_named(eng_sink *sink, uint64_t checkpoint, const char *name) {
+    sink->named = checkpoint;
+    sink->maybe = 0;
+    memcpy(sink->pending, name, ENG_PENDING_TEXT);
+}
+
+/* A rename may take effect and report a failure for all that. When that could not be seen at once,
+ * it is looked for again before the file is named next. */
+static kwr_status look_for_file(eng_sink *sink, kwr_error *err) {
+    char name[ENG_PENDING_TEXT];
+    bool renamed = false;
+    if (sink->maybe == 0) return KWR_OK;
+    pending_name(sink, sink->maybe, name);
+    kwr_error why = ENG_ERROR_NONE;
+    const kwr_status status = was_renamed(sink, name, &renamed, &why);
+    if (status < KWR_OK) return pass(sink, status, &why, sink->pending, err);
+    if (renamed) is_named(sink, sink->maybe, name);
+    sink->maybe = 0;
+    return KWR_OK;
+}
+
 /*
  * After a failed sync the system may have dropped the written pages and forgotten it: a second sync
  * would succeed and mean nothing. The content is written anew, under the next name.
@@ -214,6 +248,7 @@ static kwr_status replace_dead(eng_sink *sink, uint64_t checkpoint, kwr_error *e
     kwr_file_info info;
     char name[ENG_PENDING_TEXT];
     pending_name(sink, checkpoint, name);
+    ENG_TRY(look_for_file(sink, err));
     kwr_status status = fs->open(fs->ctx, dir, sink->pending, 0, &from, &info, &why);
     if (status < KWR_OK) return pass(sink, status, &why, sink->pending, err);
     status = fs->create(fs->ctx, dir, name, &to, &why);
@@ -231,8 +266,7 @@ static kwr_status replace_dead(eng_sink *sink, uint64_t checkpoint, kwr_error *e
     remove_quietly(sink, sink->pending);
     sink->file = to;
     sink->dead = false;
-    sink->named = checkpoint;
-    memcpy(sink->pending, name, sizeof name);
+    is_named(sink, checkpoint, name);
     return KWR_OK;
 }
 
@@ -245,17 +279,9 @@ static kwr_status sync_file(eng_sink *sink, uint64_t checkpoint, kwr_error *err)
     return pass(sink, status, &why, sink->pending, err);
 }
 
-/* A rename may take effect and report a failure for all that. */
-static bool was_renamed(const eng_sink *sink, const char *to) {
-    const kwr_fs *fs = fs_of(sink);
-    kwr_file_info info;
-    return fs->info(fs->ctx, dir_of(sink), sink->pending, &info, NULL) == KWR_ERR_MISSING &&
-           fs->info(fs->ctx, dir_of(sink), to, &info, NULL) == KWR_OK &&
-           info.kind == KWR_FILE_REGULAR && info.size == sink->length;
-}
-
 /* The file was named for a checkpoint that failed before it was reached here. */
 static kwr_status rename_file(eng_sink *sink, uint64_t checkpoint, kwr_error *err) {
+    ENG_TRY(look_for_file(sink, err));
     if (sink->named == checkpoint) return KWR_OK;
     const kwr_fs *fs = fs_of(sink);
     kwr_error why = ENG_ERROR_NONE;
@@ -263,11 +289,10 @@ static kwr_status rename_file(eng_sink *sink, uint64_t checkpoint, kwr_error *er
     pending_name(sink, checkpoint, name);
     const kwr_status status =
         fs->rename(fs->ctx, dir_of(sink), sink->pending, dir_of(sink), name, &why);
-    if (status < KWR_OK && !was_renamed(sink, name)) {
-        return pass(sink, status, &why, sink->pending, err);
-    }
-    sink->named = checkpoint;
-    memcpy(sink->pending, name, sizeof name);
+    bool renamed = status >= KWR_OK;
+    if (!renamed && was_renamed(sink, name, &renamed, NULL) < KWR_OK) sink->maybe = checkpoint;
+    if (!renamed) return pass(sink, status, &why, sink->pending, err);
+    is_named(sink, checkpoint, name);
     return KWR_OK;
 }
 

@@ -12,6 +12,7 @@ struct eng_sink {
     kwr_file *file; /* the pending file, NULL: none */
     char pending[ENG_PENDING_TEXT];
     uint64_t named;  /* the checkpoint in its name */
+    uint64_t maybe;  /* 0, or the checkpoint in its name after a rename of unknown outcome */
     bool dead;       /* a sync failed: its content may never reach the disk */
     uint64_t length; /* written to it, and the digest of that */
     XXH3_state_t *digest;

@@ -795,6 +795,7 @@ static void on_message(void *state, unsigned actor, kwr_slice message) {
     e->poll = true;
     /* No memory for a message is a lost message. */
     if (status < KWR_OK && status != KWR_ERR_NOMEM) fail(e, status, NULL);
+    look_at_end(e);
 }
 
 /* What the task has to say to the job. */

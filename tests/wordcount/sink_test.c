@@ -144,6 +144,60 @@ KWR_TEST(sink, a_file_begun_for_a_checkpoint_that_never_came_is_renamed) {
     eng_output_close(&output);
 }
 
+/* A rename that takes effect and reports a failure, and then the file cannot be looked for. */
+static struct {
+    const kwr_fs *real;
+    int renames, looks; /* that fail */
+} unlucky;
+
+static kwr_status unlucky_rename(void *ctx, kwr_dir *from_dir, const char *from, kwr_dir *to_dir,
+                                 const char *to, kwr_error *err) {
+    const kwr_status status = unlucky.real->rename(ctx, from_dir, from, to_dir, to, err);
+    if (status < KWR_OK || unlucky.renames == 0) return status;
+    unlucky.renames--;
+    return KWR_ERR_IO;
+}
+
+static kwr_status unlucky_info(void *ctx, kwr_dir *dir, const char *name, kwr_file_info *out,
+                               kwr_error *err) {
+    if (unlucky.looks == 0) return unlucky.real->info(ctx, dir, name, out, err);
+    unlucky.looks--;
+    return KWR_ERR_IO;
+}
+
+KWR_TEST(sink, a_file_renamed_in_doubt_is_found_again) {
+    for (int looks = 0; looks < 4; looks++) {
+        eng_output_dir output = output_in(kwr_test_env());
+        kwr_fs fs = *output.fs;
+        unlucky.real = output.fs;
+        fs.rename = unlucky_rename;
+        fs.info = unlucky_info;
+        output.fs = &fs;
+        eng_sink *sink = sink_of(&output, 3, 5);
+        kwr_error err;
+        uint32_t next = 0;
+        KWR_MUST_ERR(write_lines(sink, &next, 20, &err), err);
+        unlucky.renames = 1;
+        unlucky.looks = looks;
+        eng_committable made;
+        uint64_t checkpoint = 8;
+        int failures = 0;
+        while (eng_sink_precommit(sink, checkpoint, &made, &err) < KWR_OK) {
+            checkpoint++;
+            cr_assert(++failures <= looks, "%s", err.text);
+        }
+        cr_assert(failures == looks);
+        cr_assert(exists(made.pending) && !exists(".pending-job-3-5-2"));
+        eng_sink_sealed(sink);
+        KWR_MUST_ERR(eng_output_commit(&output, &made, &err), err);
+        expect_lines(checkpoint, 20);
+        cr_assert(unlink(in_output(made.part)) == 0);
+        eng_sink_free(sink);
+        output.fs = unlucky.real;
+        eng_output_close(&output);
+    }
+}
+
 KWR_TEST(sink, output_of_an_aborted_checkpoint_is_committed_with_the_next) {
     eng_output_dir output = output_in(kwr_test_env());
     eng_sink *sink = sink_of(&output, 1, 1);
