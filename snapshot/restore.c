@@ -15,6 +15,7 @@
 #include "keyweir/snapshot.h"
 #include "snapshot/checkpoint.h"
 #include "snapshot/data_reader.h"
+#include "snapshot/lineage.h"
 #include "snapshot/log.h"
 
 enum {
@@ -57,6 +58,7 @@ struct restore_job {
     kwr_storage *storage;
     kwr_limits limits;
     const kwr_backend_options *options;
+    kwr_lineage *lineage; /* or NULL */
     uint32_t max_parallelism;
     kwr_key_group_range owned;
     kwr_job_dirs dirs;
@@ -441,6 +443,37 @@ static kwr_status load_foreign(restore_job *job, kwr_error *err) {
     return w.status;
 }
 
+/* ---- what the next checkpoint may refer to ---- */
+
+/* Whether all that was read is of the lineage's job and operator. */
+static bool of_lineage(const restore_job *job) {
+    const kwr_digest id = kwr_lineage_operator_digest(job->lineage);
+    for (size_t i = 0; i < job->file_count; i++) {
+        const kwr_data_header *header = &job->files[i].header;
+        if (!kwr_lineage_is_of_job(job->lineage, header->job_uid) ||
+            !kwr_digest_equal(&id, &header->operator_digest))
+            return false;
+    }
+    return true;
+}
+
+static kwr_status fill_lineage(const restore_job *job, kwr_error *err) {
+    if (job->lineage == NULL || !of_lineage(job)) return KWR_OK;
+    kwr_lineage_set *set = kwr_lineage_set_new(job->env);
+    kwr_status status = set == NULL ? KWR_ERR_NOMEM : KWR_OK;
+    for (size_t i = 0; status >= KWR_OK && i < job->file_count; i++) {
+        uint32_t index = 0;
+        if (job->files[i].file->name != NULL)
+            status = kwr_lineage_set_file(set, job->files[i].file, &index);
+    }
+    if (status < KWR_OK) {
+        kwr_lineage_set_release(set);
+        return no_memory(err);
+    }
+    kwr_lineage_restored(job->lineage, set);
+    return KWR_OK;
+}
+
 /* ---- all of it ---- */
 
 static kwr_status fill_backend(restore_job *job, kwr_backend *backend, kwr_error *err) {
@@ -481,7 +514,8 @@ static kwr_status restore(restore_job *job, const char *name, const kwr_slice *h
     KWR_TRY(open_files(job, err));
     kwr_backend *backend = NULL;
     KWR_TRY(kwr_backend_open_with(options, job->states, job->state_count, &backend, err));
-    const kwr_status filled = fill_backend(job, backend, err);
+    kwr_status filled = fill_backend(job, backend, err);
+    if (filled >= KWR_OK) filled = fill_lineage(job, err);
     if (filled < KWR_OK) {
         kwr_backend_close(backend);
         return filled;
@@ -506,16 +540,24 @@ static void restore_done(restore_job *job) {
     if (job->arena != NULL) kwr_arena_free(job->arena);
 }
 
-kwr_status kwr_snapshot_restore(const kwr_backend_options *options, kwr_storage *storage,
-                                const char *job_name, const kwr_slice *handles, size_t handle_count,
-                                kwr_backend **out, kwr_error *err) {
+kwr_status kwr_snapshot_resume(const kwr_backend_options *options, kwr_storage *storage,
+                               const char *job_name, const kwr_slice *handles, size_t handle_count,
+                               kwr_lineage *lineage, kwr_backend **out, kwr_error *err) {
     kwr_backend_options complete;
     KWR_TRY(kwr_options_copy(options, &complete, sizeof complete, "kwr_backend_options", err));
     if (complete.env == NULL || storage == NULL || job_name == NULL || out == NULL ||
         (handles == NULL && handle_count > 0))
         return KWR_FAIL(err, KWR_ERR_MISUSE, 0, "kwr_snapshot_restore: an argument is NULL");
-    restore_job job = { .env = complete.env, .storage = storage, .options = &complete };
+    restore_job job = {
+        .env = complete.env, .storage = storage, .options = &complete, .lineage = lineage
+    };
     const kwr_status status = restore(&job, job_name, handles, handle_count, out, err);
     restore_done(&job);
     return status < KWR_OK ? status : KWR_OK;
+}
+
+kwr_status kwr_snapshot_restore(const kwr_backend_options *options, kwr_storage *storage,
+                                const char *job_name, const kwr_slice *handles, size_t handle_count,
+                                kwr_backend **out, kwr_error *err) {
+    return kwr_snapshot_resume(options, storage, job_name, handles, handle_count, NULL, out, err);
 }

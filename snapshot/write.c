@@ -17,6 +17,7 @@
 #include "base/planted.h"
 #include "keyweir/snapshot.h"
 #include "snapshot/data_writer.h"
+#include "snapshot/lineage.h"
 #include "snapshot/log.h"
 #include "snapshot/storage.h"
 
@@ -266,11 +267,33 @@ static kwr_status describe_files(const write_job *job, kwr_subtask_part *part,
         result->raw_bytes += w->writer.raw;
         count++;
     }
+    result->files_used = count;
+    result->bytes_used = result->bytes_written;
+    result->sequence_next = __atomic_load_n(&job->sequence, __ATOMIC_RELAXED);
     part->subtask.files = files;
     part->subtask.file_count = count;
     if (inline_bytes->failed)
         return KWR_FAIL(err, KWR_ERR_NOMEM, 0, "no memory for a snapshot's inline bytes");
     part->inline_bytes = (kwr_slice){ inline_bytes->data, inline_bytes->size };
+    return KWR_OK;
+}
+
+/* What this checkpoint uses, for the ones after it. */
+static kwr_status make_set(const write_job *job, const kwr_subtask_part *part,
+                           kwr_lineage_set **out, kwr_error *err) {
+    if (job->target->lineage == NULL) return KWR_OK;
+    kwr_lineage_set *set = kwr_lineage_set_new(job->target->env);
+    kwr_status status = set == NULL ? KWR_ERR_NOMEM : KWR_OK;
+    for (size_t i = 0; status >= KWR_OK && i < part->subtask.file_count; i++) {
+        uint32_t index = 0;
+        if (part->subtask.files[i].name != NULL)
+            status = kwr_lineage_set_file(set, &part->subtask.files[i], &index);
+    }
+    if (status < KWR_OK) {
+        kwr_lineage_set_release(set);
+        return KWR_FAIL(err, status, 0, "no memory to remember the files of a snapshot");
+    }
+    *out = set;
     return KWR_OK;
 }
 
@@ -292,9 +315,14 @@ static kwr_status make_handle(const write_job *job, kwr_snapshot_result *out, kw
         return KWR_FAIL(err, KWR_ERR_NOMEM, 0, "no memory for a snapshot's handle");
     kwr_buffer inline_bytes = { .env = env };
     kwr_snapshot_result result = { 0 };
+    kwr_lineage_set *set = NULL;
     kwr_status status = describe_states(job, &part, &result, err);
     if (status >= KWR_OK) status = describe_files(job, &part, &inline_bytes, &result, err);
+    if (status >= KWR_OK) status = make_set(job, &part, &set, err);
     if (status >= KWR_OK) status = kwr_subtask_part_encode(env, &part, &result.handle, err);
+    if (status >= KWR_OK && set != NULL)
+        kwr_lineage_offer(job->target->lineage, job->target->checkpoint, KWR_TAKE(set));
+    kwr_lineage_set_release(set);
     kwr_buffer_free(&inline_bytes);
     kwr_arena_free(part.arena);
     if (status >= KWR_OK) *out = result;
@@ -315,6 +343,11 @@ static kwr_status check_target(const kwr_snapshot_target *target, kwr_error *err
     if (target->subtask >= KWR_MAX_PARALLELISM_LIMIT)
         return KWR_FAIL(err, KWR_ERR_RANGE, 0, "kwr_snapshot_target.subtask is %u, the limit %d",
                         target->subtask, KWR_MAX_PARALLELISM_LIMIT);
+    if (target->lineage != NULL &&
+        !kwr_lineage_is_of(target->lineage, target->job_uid, target->operator_id))
+        return KWR_FAIL(err, KWR_ERR_MISUSE, 0,
+                        "kwr_snapshot_target.lineage is of another job or operator than %s",
+                        target->operator_id);
     return KWR_OK;
 }
 

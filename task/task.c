@@ -42,6 +42,7 @@ static void task_free(kwr_task *task) {
     kwr_aligner_free(task->aligner);
     kwr_backend_close(task->operators);
     kwr_backend_close(task->backend);
+    kwr_lineage_free(task->lineage);
     kwr_free(env, task, sizeof *task);
 }
 KWR_DEFINE_CLEANUP(kwr_task, task_free)
@@ -85,6 +86,7 @@ static kwr_status backend_restore(kwr_task *task, const kwr_task_options *o,
         .key_type = o->key_type,
         .limits = task->limits,
     };
+    KWR_TRY(kwr_lineage_new(task->env, a->uid, task->operator_id, &task->lineage, err));
     if (packed->count == 0) return kwr_backend_open(&options, &task->backend, err);
     kwr_slice *handles = kwr_alloc_array(task->env, packed->count, sizeof *handles);
     if (handles == NULL)
@@ -92,8 +94,9 @@ static kwr_status backend_restore(kwr_task *task, const kwr_task_options *o,
     size_t at = 0;
     for (uint32_t i = 0; i < packed->count; i++)
         handles[i] = kwr_packed_next(packed, &at);
-    const kwr_status status = kwr_snapshot_restore(&options, task->storage, task->job, handles,
-                                                   packed->count, &task->backend, err);
+    const kwr_status status =
+        kwr_snapshot_resume(&options, task->storage, task->job, handles, packed->count,
+                            task->lineage, &task->backend, err);
     kwr_free(task->env, handles, packed->count * sizeof *handles);
     return status;
 }
@@ -263,6 +266,7 @@ static void receive_trigger(kwr_task *task, const kwr_message *m, kwr_task_event
 static void receive_complete(kwr_task *task, const kwr_message *m, kwr_task_event *event) {
     if (m->checkpoint <= task->completed) return;
     task->completed = m->checkpoint;
+    if (task->lineage != NULL) kwr_lineage_confirm(task->lineage, m->checkpoint);
     kwr_task_pledge_complete(task, m->checkpoint);
     event->kind = KWR_TASK_COMPLETE;
     event->checkpoint = m->checkpoint;
@@ -278,6 +282,7 @@ static kwr_status receive_abort(kwr_task *task, const kwr_message *m, kwr_task_e
     }
     task->aborted = m->checkpoint;
     if (task->declined != 0 && task->declined <= m->checkpoint) task->declined = 0;
+    if (task->lineage != NULL) kwr_lineage_abort(task->lineage, m->checkpoint);
     kwr_task_pledge_abort(task, m->checkpoint);
     if (KWR_PLANTED(abort_drops_output)) (void)(kwr_task_committed(task, m->checkpoint) < KWR_OK);
     kwr_task_drop(task, m->checkpoint);

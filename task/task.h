@@ -67,6 +67,7 @@ struct kwr_task {
 
     kwr_resources *resources; /* the host's, or NULL */
     kwr_backend *backend;     /* keyed */
+    kwr_lineage *lineage;     /* of its checkpoints */
     kwr_backend *operators;   /* operator state; NULL until there is some */
     kwr_aligner *aligner;     /* with channels */
     uint32_t channels;

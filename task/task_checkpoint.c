@@ -51,13 +51,26 @@ static kwr_status ack_plain(kwr_task *task, kwr_error *err) {
     return ack_encode(task, &content, 0, 0, err);
 }
 
-/* The names first: from here on they are ours to remove. */
-static kwr_status note_files(kwr_task_part *part, const kwr_manifest_subtask *subtask) {
+/* Made for this checkpoint, not referred to: the numbers of its files begin at `sequence`. */
+static bool is_new(const kwr_task *task, const char *name, uint64_t sequence) {
+    uint64_t generation = 0, number = 0;
+    uint32_t subtask = 0;
+    char operator_id[KWR_OPERATOR_ID_MAX + 1];
+    return kwr_shared_name_parse(name, &generation, operator_id, &subtask, &number) &&
+           generation == task->assignment.generation && subtask == task->assignment.subtask &&
+           number >= sequence && strcmp(operator_id, task->operator_id) == 0;
+}
+
+/* The names first: from here on they are ours to remove. Files of older checkpoints are not. */
+static kwr_status note_files(kwr_task *task, uint64_t sequence,
+                             const kwr_manifest_subtask *subtask) {
+    kwr_buffer *files = &task->part.files;
     for (size_t i = 0; i < subtask->file_count; i++) {
         const char *name = subtask->files[i].name;
-        if (name != NULL) kwr_buffer_append(&part->files, name, strlen(name) + 1);
+        if (name != NULL && is_new(task, name, sequence))
+            kwr_buffer_append(files, name, strlen(name) + 1);
     }
-    return part->files.failed ? KWR_ERR_NOMEM : KWR_OK;
+    return files->failed ? KWR_ERR_NOMEM : KWR_OK;
 }
 
 /* What a view became: the decoded handle, and counts. */
@@ -74,8 +87,9 @@ static void written_done(written *w) {
 }
 
 /* Writes `*view`, which is released, with file numbers from `sequence` on. */
-static kwr_status view_write(kwr_task *task, kwr_view **view, uint64_t sequence,
-                             uint64_t inline_bytes, written *out, kwr_error *err) {
+static kwr_status view_write(kwr_task *task, kwr_view **view, kwr_lineage *lineage,
+                             uint64_t sequence, uint64_t inline_bytes, written *out,
+                             kwr_error *err) {
     kwr_task_part *part = &task->part;
     const kwr_assignment *a = &task->assignment;
     kwr_snapshot_target target = { .struct_size = sizeof target,
@@ -89,7 +103,8 @@ static kwr_status view_write(kwr_task *task, kwr_view **view, uint64_t sequence,
                                    .sequence = sequence,
                                    .inline_bytes = (size_t)inline_bytes,
                                    .threads = task->snapshot_threads,
-                                   .limits = &task->limits };
+                                   .limits = &task->limits,
+                                   .lineage = lineage };
     memcpy(target.job_uid, a->uid, sizeof target.job_uid);
     kwr_snapshot_result result = { 0 };
     /* What a failed write has used of the numbers is not known. */
@@ -97,7 +112,7 @@ static kwr_status view_write(kwr_task *task, kwr_view **view, uint64_t sequence,
     const kwr_status status = kwr_snapshot_write(*view, &target, &part->cancel, &result, err);
     kwr_view_release(KWR_TAKE(*view));
     KWR_TRY(status);
-    part->sequence_next = sequence + result.files + 1;
+    part->sequence_next = result.sequence_next;
     *out = (written){ .handle = result.handle,
                       .entries = result.entries,
                       .bytes = result.bytes_written,
@@ -106,7 +121,8 @@ static kwr_status view_write(kwr_task *task, kwr_view **view, uint64_t sequence,
     KWR_TRY(kwr_subtask_part_decode(task->env, &task->limits, handle, "snapshot handle",
                                     &out->content, err));
     out->inline_size = out->content->inline_bytes.size;
-    return note_files(part, &out->content->subtask) < KWR_OK ? no_memory(task, err) : KWR_OK;
+    return note_files(task, sequence, &out->content->subtask) < KWR_OK ? no_memory(task, err)
+                                                                       : KWR_OK;
 }
 
 /* Both snapshots in one part: the inline bytes of operator state lie behind those of keyed state.
@@ -143,6 +159,11 @@ static kwr_status ack_join(kwr_task *task, const written *keyed, const written *
     return ack_encode(task, &content, keyed->entries, keyed->bytes + operators->bytes, err);
 }
 
+/* Before its files go: what was written for that checkpoint is not referred to any more. */
+static void lineage_abort(kwr_task *task, uint64_t checkpoint) {
+    if (task->lineage != NULL) kwr_lineage_abort(task->lineage, checkpoint);
+}
+
 static kwr_status ack_states(kwr_task *task, kwr_error *err) {
     kwr_task_part *part = &task->part;
     written keyed = { 0 }, operators = { 0 };
@@ -152,15 +173,17 @@ static kwr_status ack_states(kwr_task *task, kwr_error *err) {
     if (KWR_PLANTED(frozen_late) && part->subtask.keyed)
         KWR_TRY(kwr_backend_freeze(task->backend, &part->view));
     if (part->view != NULL)
-        status = view_write(task, &part->view, part->sequence, inline_bytes, &keyed, err);
+        status =
+            view_write(task, &part->view, task->lineage, part->sequence, inline_bytes, &keyed, err);
     inline_bytes -= keyed.inline_size < inline_bytes ? keyed.inline_size : inline_bytes;
     if (status >= KWR_OK && part->operators_view != NULL)
-        status = view_write(task, &part->operators_view, part->sequence_next, inline_bytes,
+        status = view_write(task, &part->operators_view, NULL, part->sequence_next, inline_bytes,
                             &operators, err);
     if (status >= KWR_OK) status = ack_join(task, &keyed, &operators, err);
     written_done(&keyed);
     written_done(&operators);
     if (status < KWR_OK) {
+        lineage_abort(task, part->checkpoint);
         kwr_task_remove_now(task, &part->files);
         kwr_buffer_free(&part->files);
     }
@@ -196,6 +219,7 @@ static void part_release(kwr_task *task) {
 
 /* Without an ack, or with one that was never handed out, the checkpoint cannot complete. */
 static void ack_discard(kwr_task *task) {
+    lineage_abort(task, task->ack_checkpoint);
     kwr_bytes_free(&task->ack);
     kwr_task_discard(task, &task->ack_files);
     task->ack_checkpoint = 0;
@@ -211,6 +235,7 @@ void kwr_task_absorb(kwr_task *task) {
         if (part->error.status < KWR_OK) {
             if (!part->unwanted) kwr_task_decline_add(task, part->checkpoint, &part->error);
         } else if (part->unwanted) {
+            lineage_abort(task, part->checkpoint);
             kwr_task_discard(task, &part->files);
         } else {
             task->ack = part->ack;

@@ -14,6 +14,29 @@
 extern "C" {
 #endif
 
+/*
+ * What the checkpoints of one backend have in common: data files of a completed checkpoint that the
+ * next one refers to instead of writing them again. One for each backend, of one operator of one
+ * job; kwr_task has its own. Several checkpoints may be open: what is referred to is in the newest
+ * confirmed one and in every one written since whose fate is not known.
+ */
+typedef struct kwr_lineage kwr_lineage;
+
+/* Empty: the first snapshot is a full one. Fails with KWR_ERR_RANGE (operator_id), KWR_ERR_NOMEM.
+ */
+KWR_API KWR_CHECK kwr_status kwr_lineage_new(const kwr_env *env, const uint8_t job_uid[16],
+                                             const char *operator_id, kwr_lineage **out,
+                                             kwr_error *err);
+KWR_API void kwr_lineage_free(kwr_lineage *lineage); /* NULL is a no-op */
+/*
+ * The checkpoint is completed: the next ones refer to it. In ascending order. Of checkpoints below
+ * it nothing is known any more. [any]
+ */
+KWR_API void kwr_lineage_confirm(kwr_lineage *lineage, uint64_t checkpoint);
+/* The checkpoint will certainly never be completed: what was written for it is never referred to,
+ * and its new files may be removed. [any] */
+KWR_API void kwr_lineage_abort(kwr_lineage *lineage, uint64_t checkpoint);
+
 typedef struct kwr_snapshot_target {
     size_t struct_size;
     const kwr_env *env;
@@ -29,14 +52,23 @@ typedef struct kwr_snapshot_target {
     uint32_t threads;    /* work at the same time; 0: the executor's parallelism */
     bool compression_off;
     const kwr_limits *limits; /* NULL: defaults */
+    /*
+     * NULL: everything is written. Else files are referred to where the engine can, and the
+     * snapshot is a candidate until kwr_lineage_confirm() or kwr_lineage_abort(). One write at a
+     * time for each lineage, checkpoint ids ascending.
+     */
+    kwr_lineage *lineage;
 } kwr_snapshot_target;
 
 typedef struct kwr_snapshot_result {
     kwr_bytes handle;       /* release with kwr_bytes_free() */
-    uint64_t bytes_written; /* to storage and inline together */
-    uint64_t raw_bytes;     /* before compression */
+    uint64_t bytes_written; /* to storage and inline together, for this checkpoint */
+    uint64_t raw_bytes;     /* of these, before compression */
     uint64_t entries;
-    uint64_t files;
+    uint64_t files;         /* made for this checkpoint: numbers from `sequence` on */
+    uint64_t files_used;    /* by this snapshot, with those of older checkpoints */
+    uint64_t bytes_used;    /* all it consists of, as stored */
+    uint64_t sequence_next; /* above every number it has used */
 } kwr_snapshot_result;
 
 /* A request to stop, set by any thread; zeroed at first. */
@@ -65,6 +97,17 @@ KWR_API KWR_CHECK kwr_status kwr_snapshot_restore(const kwr_backend_options *opt
                                                   kwr_storage *storage, const char *job,
                                                   const kwr_slice *handles, size_t handle_count,
                                                   kwr_backend **out, kwr_error *err);
+
+/*
+ * The same for a job that goes on: `lineage` (or NULL) then holds what was restored, which must be
+ * a completed checkpoint of the lineage's job and operator, so that the next snapshot can refer to
+ * it. Of another job or operator's snapshots it stays empty.
+ */
+KWR_API KWR_CHECK kwr_status kwr_snapshot_resume(const kwr_backend_options *options,
+                                                 kwr_storage *storage, const char *job,
+                                                 const kwr_slice *handles, size_t handle_count,
+                                                 kwr_lineage *lineage, kwr_backend **out,
+                                                 kwr_error *err);
 
 #ifdef __cplusplus
 }
