@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the benchmarks share: time, random numbers, a histogram of times, and the two forms of a
- * result: a line to read, and with --json a line to compare later, with machine, versions and seed.
+ * The harness of all benchmarks: time, random numbers, a histogram of times, repetitions, and the
+ * two forms of a result: a line to read, and with --json a line to compare later, with machine,
+ * versions, commit and seed.
  *
  * Traps that bind every benchmark: the first touch of memory can cost 30 times its use, so warm up
  * until memory is recycled; a key built on the stack and hashed at once serialises lookups, so keys
@@ -17,10 +18,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "bench/peers/rocks_build.h"
 #include "keyweir/keyweir.h"
 
 /* ---- ending badly ---- */
@@ -100,6 +101,18 @@ static inline uint64_t bench_quantile(const bench_times *times, double part) {
     return times->most;
 }
 
+/* ---- repetitions of one measurement ---- */
+
+enum { BENCH_SAMPLES = 64 };
+
+typedef struct bench_series {
+    unsigned count;
+    double at[BENCH_SAMPLES]; /* ascending; further samples are left out */
+} bench_series;
+
+void bench_sample(bench_series *series, double value);
+double bench_median(const bench_series *series);
+
 /* ---- results ---- */
 
 typedef struct bench {
@@ -107,59 +120,17 @@ typedef struct bench {
     bool json;
     uint64_t seed;
     char machine[128];
+    rocks_build rocks;
 } bench;
 
-static inline void bench_find_machine(char *out, size_t capacity) {
-    char line[256];
-    char cpu[100] = "unknown processor";
-    FILE *file = fopen("/proc/cpuinfo", "r");
-    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
-        const char *colon = strchr(line, ':');
-        if (strncmp(line, "model name", 10) != 0 || colon == NULL) continue;
-        snprintf(cpu, sizeof cpu, "%.*s", (int)strcspn(colon + 2, "\n\"\\"), colon + 2);
-        break;
-    }
-    if (file != NULL) fclose(file);
-    snprintf(out, capacity, "%s, %ld processors", cpu, sysconf(_SC_NPROCESSORS_ONLN));
-}
-
-static inline void bench_start(bench *b, const char *name, bool json, uint64_t seed) {
-    *b = (bench){ .name = name, .json = json, .seed = seed };
-    bench_find_machine(b->machine, sizeof b->machine);
-    if (json) return;
-    struct utsname system;
-    uname(&system);
-    printf("%s: keyweir %s, %s, Linux %s, gcc %s, seed %" PRIu64 "\n", name, kwr_version(),
-           b->machine, system.release, __VERSION__, seed);
-}
-
+/* Prints what is measured where and with what: not with --json, where each line says it. */
+void bench_start(bench *b, const char *name, bool json, uint64_t seed);
 /* A line to read; not with --json. */
-__attribute__((format(printf, 2, 3))) static inline void bench_say(const bench *b,
-                                                                   const char *format, ...) {
-    if (b->json) return;
-    va_list args;
-    va_start(args, format);
-    vprintf(format, args);
-    va_end(args);
-    fflush(stdout);
-}
-
+__attribute__((format(printf, 2, 3))) void bench_say(const bench *b, const char *format, ...);
 /* One JSON line; `format` makes the fields of this result: "\"entries\":%d". */
-__attribute__((format(printf, 3, 4))) static inline void
-bench_json(const bench *b, const char *what, const char *format, ...) {
-    if (!b->json) return;
-    struct utsname system;
-    uname(&system);
-    printf("{\"bench\":\"%s\",\"what\":\"%s\",\"keyweir\":\"%s\",\"compiler\":\"%s\","
-           "\"machine\":\"%s\",\"system\":\"%s\",\"time\":%lld,\"seed\":%" PRIu64 ",",
-           b->name, what, kwr_version(), __VERSION__, b->machine, system.release,
-           (long long)time(NULL), b->seed);
-    va_list args;
-    va_start(args, format);
-    vprintf(format, args);
-    va_end(args);
-    printf("}\n");
-    fflush(stdout);
-}
+__attribute__((format(printf, 3, 4))) void bench_json(const bench *b, const char *what,
+                                                      const char *format, ...);
+/* Both: the least, the median and the most of a series. */
+void bench_report(const bench *b, const char *what, const char *unit, const bench_series *series);
 
 #endif /* KWR_BENCH_H */
