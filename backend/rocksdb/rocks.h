@@ -13,6 +13,7 @@
 #include <stdatomic.h>
 
 #include "backend/rocksdb/rocks_engine.h"
+#include "backend/rocksdb/rocks_merge.h"
 #include "base/bytes.h"
 #include "base/cleanup.h"
 #include "base/error.h"
@@ -57,19 +58,24 @@ void kwr_rocks_db_release(rocks_db *db);
 /*
  * An entry's key: key group (two bytes, big-endian), then key and namespace, each behind its length
  * as a varint. The lengths come first, so no entry's key begins another's. In families of
- * collections a byte follows: 0 the header, 1 an element, whose subkey follows.
+ * collections a byte follows. Maps and timers: 0 the header, 1 an element, whose subkey follows.
+ * Lists: 1 a segment, with the sequence number of its first element behind; 2 the head, which
+ * stands behind them, as the elements in it do.
  */
 enum {
     ROCKS_HEADER = 0,
     ROCKS_ELEMENT = 1,
-    ROCKS_HEADER_SIZE = 16, /* elements, then the next sequence number: little-endian */
+    ROCKS_SEGMENT = 1,
+    ROCKS_LIST_HEAD = 2,
+    ROCKS_HEADER_SIZE = 8, /* number of elements, little-endian */
 };
 
 /* The entry's key with `extra` bytes of room behind; its length without them in *size. */
 uint8_t *kwr_rocks_key(const kwr_env *env, rocks_bytes *bytes, const kwr_address *at, size_t extra,
                        size_t *size);
-/* A stored key taken apart: false when it is not one. */
-bool kwr_rocks_key_parse(const uint8_t *data, size_t size, bool collection, kwr_entry *out,
+/* A stored key taken apart: false when it is not one. `*header`: the header of a map or timers; the
+ * head of a list has an empty subkey. */
+bool kwr_rocks_key_parse(const uint8_t *data, size_t size, kwr_state_kind kind, kwr_entry *out,
                          bool *header);
 
 /* ---- the engine ---- */
@@ -80,6 +86,27 @@ typedef struct rocks_pending {
     rocks_bytes key;
     rocks_bytes value;
 } rocks_pending;
+
+/* Where a walk over a list is. Ends with every write to the state. */
+typedef struct rocks_list_cursor {
+    bool valid;
+    rocksdb_pinnableslice_t *pinned; /* the head */
+    rocks_list_head head;
+    rocks_bytes entry; /* the key of the list it is over, without what follows an entry's key */
+    /* The element lent last, and the run of elements it is in: the tail, or a segment's. */
+    bool on;
+    bool in_head;
+    uint64_t sequence;
+    kwr_slice run;
+    size_t next; /* offset of the element behind it */
+    uint8_t subkey[KWR_SEQUENCE_BYTES];
+} rocks_list_cursor;
+
+/* How much was merged into entries unread, in a table by entry hash: see rocks_chain.c. */
+typedef struct rocks_chains {
+    uint8_t *units;
+    uint32_t turn;
+} rocks_chains;
 
 typedef struct rocks_state {
     rocksdb_column_family_handle_t *family;
@@ -93,6 +120,10 @@ typedef struct rocks_state {
     rocksdb_readoptions_t *iterator_options;
     rocks_bytes iterator_prefix;
     rocks_bytes iterator_limit;
+    rocks_list_cursor cursor;
+    /* merging */
+    rocks_bytes operand;
+    rocks_chains chains;
 } rocks_state;
 
 struct kwr_engine {
@@ -118,9 +149,29 @@ struct kwr_engine_view {
 kwr_status kwr_rocks_failed(kwr_engine *e, char *words);
 /* Ends what the call before lent, and stores what it lent for writing. */
 kwr_status kwr_rocks_begin(kwr_engine *e, uint32_t state, rocks_state **out);
+void kwr_rocks_iterator_close(rocks_state *s);
+/* The iterator and the walk it belongs to: before every write to the state. */
 void kwr_rocks_iterator_end(rocks_state *s);
 
 /* ---- collections ---- */
+
+/* Several writes that happen together or not at all. */
+typedef struct rocks_change {
+    kwr_engine *e;
+    rocks_state *s;
+    rocksdb_writebatch_t *batch;
+} rocks_change;
+
+kwr_status kwr_rocks_change_begin(kwr_engine *e, rocks_state *s, rocks_change *out);
+/* Writes it, unless `status` is a failure; which it returns. */
+kwr_status kwr_rocks_change_end(rocks_change *c, kwr_status status);
+/* KWR_NOT_FOUND: no such key; s->lent keeps the value. */
+kwr_status kwr_rocks_fetch(kwr_engine *e, rocks_state *s, const uint8_t *key, size_t size,
+                           kwr_slice *out);
+/* The state's iterator, over this entry's elements or segments. */
+kwr_status kwr_rocks_iterator_at(kwr_engine *e, rocks_state *s, const kwr_address *at);
+/* Deletes them; `count` of them at most. */
+kwr_status kwr_rocks_delete_elements(rocks_change *c, const kwr_address *at, uint64_t count);
 
 kwr_status kwr_rocks_sub_get(kwr_engine *e, const kwr_address *at, kwr_slice subkey,
                              kwr_slice *value);
@@ -137,6 +188,45 @@ kwr_status kwr_rocks_sub_seek(kwr_engine *e, const kwr_address *at, kwr_seek see
                               kwr_engine_hint *hint, kwr_slice *subkey, kwr_slice *value);
 kwr_status kwr_rocks_sub_count(kwr_engine *e, const kwr_address *at, uint64_t *count);
 kwr_status kwr_rocks_collection_remove(kwr_engine *e, rocks_state *s, const kwr_address *at);
+
+/* ---- lists ---- */
+
+enum { ROCKS_SEGMENT_BYTES = 8192 };
+
+/* As the functions of the seam, for lists. */
+kwr_status kwr_rocks_list_get(kwr_engine *e, rocks_state *s, const kwr_address *at,
+                              kwr_slice subkey, kwr_slice *value);
+kwr_status kwr_rocks_list_put(kwr_engine *e, rocks_state *s, const kwr_address *at,
+                              kwr_slice subkey, kwr_slice value);
+kwr_status kwr_rocks_list_modify(kwr_engine *e, rocks_state *s, const kwr_address *at,
+                                 kwr_slice subkey, size_t size, void **out, size_t *old_size);
+kwr_status kwr_rocks_list_remove(kwr_engine *e, rocks_state *s, const kwr_address *at,
+                                 kwr_slice subkey);
+kwr_status kwr_rocks_list_append(kwr_engine *e, rocks_state *s, const kwr_address *at,
+                                 const kwr_slice *values, size_t count);
+kwr_status kwr_rocks_list_assign(kwr_engine *e, rocks_state *s, const kwr_address *at,
+                                 const kwr_slice *values, size_t count);
+kwr_status kwr_rocks_list_seek(kwr_engine *e, rocks_state *s, const kwr_address *at, kwr_seek how,
+                               kwr_slice from, kwr_slice *subkey, kwr_slice *value);
+kwr_status kwr_rocks_list_count(kwr_engine *e, rocks_state *s, const kwr_address *at,
+                                uint64_t *count);
+kwr_status kwr_rocks_list_clear(kwr_engine *e, rocks_state *s, const kwr_address *at);
+void kwr_rocks_list_cursor_end(rocks_state *s);
+
+/* Every element of a stored segment or head, whose key `entry` is. [any] */
+kwr_status kwr_rocks_list_walk(kwr_entry *entry, kwr_slice stored, kwr_entry_fn fn, void *fn_ctx);
+/* An element as it stands in a segment; gives the place behind it. [any] */
+uint8_t *kwr_rocks_element_put(uint8_t *p, kwr_slice value);
+/* Elements in a segment; false when it is not one. [any] */
+bool kwr_rocks_segment_count(kwr_slice stored, uint64_t *count);
+
+/* ---- chains of operands ---- */
+
+/* True: so much may have been merged into this entry that it is to be read and written anew. The
+ * table is made at the first call; KWR_ERR_NOMEM without memory. */
+kwr_status kwr_rocks_chain_long(const kwr_env *env, rocks_chains *chains, uint64_t entry_hash,
+                                size_t bytes, bool *out);
+void kwr_rocks_chains_free(const kwr_env *env, rocks_chains *chains);
 
 /* ---- views and restore ---- */
 

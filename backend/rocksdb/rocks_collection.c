@@ -1,30 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Collections: a header with the number of elements and the next sequence number, and a key for
- * each element, so that neither an append nor an update touches another element.
+ * Maps and timers: a header with the number of elements, and a key for each element, so that no
+ * write touches another element. Lists are rocks_list.c.
  */
 #include "backend/rocksdb/rocks.h"
 
 enum { DELETES_ONE_BY_ONE = 64 };
 
-typedef struct header {
-    uint64_t count;
-    uint64_t next;
-} header;
-
-/* Several writes that happen together or not at all. */
-typedef struct change {
-    kwr_engine *e;
-    rocks_state *s;
-    rocksdb_writebatch_t *batch;
-} change;
-
-static kwr_status change_begin(kwr_engine *e, rocks_state *s, change *out) {
-    *out = (change){ .e = e, .s = s, .batch = rocksdb_writebatch_create() };
+kwr_status kwr_rocks_change_begin(kwr_engine *e, rocks_state *s, rocks_change *out) {
+    *out = (rocks_change){ .e = e, .s = s, .batch = rocksdb_writebatch_create() };
     return out->batch == NULL ? KWR_ERR_NOMEM : KWR_OK;
 }
 
-static kwr_status change_end(change *c, kwr_status status) {
+kwr_status kwr_rocks_change_end(rocks_change *c, kwr_status status) {
     if (status >= KWR_OK) {
         char *words = NULL;
         kwr_rocks_iterator_end(c->s);
@@ -54,9 +42,8 @@ static uint8_t *element_key(kwr_engine *e, rocks_state *s, const kwr_address *at
     return key;
 }
 
-/* KWR_NOT_FOUND: no such key; s->lent keeps the value. */
-static kwr_status fetch(kwr_engine *e, rocks_state *s, const uint8_t *key, size_t size,
-                        kwr_slice *out) {
+kwr_status kwr_rocks_fetch(kwr_engine *e, rocks_state *s, const uint8_t *key, size_t size,
+                           kwr_slice *out) {
     char *words = NULL;
     if (s->lent != NULL) rocksdb_pinnableslice_destroy(s->lent);
     s->lent = rocksdb_get_pinned_cf(e->db->db, e->read, s->family, (const char *)key, size, &words);
@@ -68,37 +55,35 @@ static kwr_status fetch(kwr_engine *e, rocks_state *s, const uint8_t *key, size_
     return KWR_OK;
 }
 
-static kwr_status header_read(kwr_engine *e, rocks_state *s, const kwr_address *at, header *out) {
+static kwr_status count_read(kwr_engine *e, rocks_state *s, const kwr_address *at, uint64_t *out) {
     size_t size;
     const uint8_t *key = header_key(e, s, at, 0, &size);
     if (key == NULL) return KWR_ERR_NOMEM;
     kwr_slice bytes = { 0 };
-    const kwr_status found = fetch(e, s, key, size, &bytes);
-    *out = (header){ 0 };
+    const kwr_status found = kwr_rocks_fetch(e, s, key, size, &bytes);
+    *out = 0;
     if (found != KWR_OK) return found;
     if (bytes.size != ROCKS_HEADER_SIZE) return KWR_ERR_CORRUPT;
-    out->count = kwr_get_le64(bytes.data);
-    out->next = kwr_get_le64((const uint8_t *)bytes.data + 8);
+    *out = kwr_get_le64(bytes.data);
     return KWR_OK;
 }
 
-static kwr_status header_write(change *c, const kwr_address *at, const header *h) {
+static kwr_status count_write(rocks_change *c, const kwr_address *at, uint64_t count) {
     size_t size;
     const uint8_t *key = header_key(c->e, c->s, at, 0, &size);
     if (key == NULL) return KWR_ERR_NOMEM;
-    if (h->count == 0) {
+    if (count == 0) {
         rocksdb_writebatch_delete_cf(c->batch, c->s->family, (const char *)key, size);
         return KWR_OK;
     }
     uint8_t bytes[ROCKS_HEADER_SIZE];
-    kwr_put_le64(bytes, h->count);
-    kwr_put_le64(bytes + 8, h->next);
+    kwr_put_le64(bytes, count);
     rocksdb_writebatch_put_cf(c->batch, c->s->family, (const char *)key, size, (const char *)bytes,
                               sizeof bytes);
     return KWR_OK;
 }
 
-static kwr_status element_write(change *c, const kwr_address *at, kwr_slice subkey,
+static kwr_status element_write(rocks_change *c, const kwr_address *at, kwr_slice subkey,
                                 kwr_slice value) {
     size_t size;
     const uint8_t *key = element_key(c->e, c->s, at, subkey, &size);
@@ -115,38 +100,34 @@ static kwr_status element_read(kwr_engine *e, rocks_state *s, const kwr_address 
     size_t size;
     const uint8_t *key = element_key(e, s, at, subkey, &size);
     if (key == NULL) return KWR_ERR_NOMEM;
-    return fetch(e, s, key, size, value);
+    return kwr_rocks_fetch(e, s, key, size, value);
 }
 
 kwr_status kwr_rocks_sub_get(kwr_engine *e, const kwr_address *at, kwr_slice subkey,
                              kwr_slice *value) {
     rocks_state *s;
     KWR_TRY(kwr_rocks_begin(e, at->state, &s));
+    if (s->kind == KWR_STATE_LIST) return kwr_rocks_list_get(e, s, at, subkey, value);
     return element_read(e, s, at, subkey, value);
 }
 
 /* Makes the element that a write of `value` makes; `exists`: its header needs no change. */
 static kwr_status put_element(kwr_engine *e, rocks_state *s, const kwr_address *at,
                               kwr_slice subkey, kwr_slice value, bool exists) {
-    change c;
-    header h = { 0 };
-    if (!exists) KWR_TRY(header_read(e, s, at, &h));
-    KWR_TRY(change_begin(e, s, &c));
+    rocks_change c;
+    uint64_t count = 0;
+    if (!exists) KWR_TRY(count_read(e, s, at, &count));
+    KWR_TRY(kwr_rocks_change_begin(e, s, &c));
     kwr_status status = element_write(&c, at, subkey, value);
-    if (status >= KWR_OK && !exists) {
-        h.count++;
-        if (s->kind == KWR_STATE_LIST && subkey.size == KWR_SEQUENCE_BYTES &&
-            kwr_get_be64(subkey.data) >= h.next)
-            h.next = kwr_get_be64(subkey.data) + 1;
-        status = header_write(&c, at, &h);
-    }
-    return change_end(&c, status);
+    if (status >= KWR_OK && !exists) status = count_write(&c, at, count + 1);
+    return kwr_rocks_change_end(&c, status);
 }
 
 kwr_status kwr_rocks_sub_put(kwr_engine *e, const kwr_address *at, kwr_slice subkey,
                              kwr_slice value) {
     rocks_state *s;
     KWR_TRY(kwr_rocks_begin(e, at->state, &s));
+    if (s->kind == KWR_STATE_LIST) return kwr_rocks_list_put(e, s, at, subkey, value);
     kwr_slice old;
     const kwr_status found = element_read(e, s, at, subkey, &old);
     KWR_TRY(found);
@@ -157,6 +138,8 @@ kwr_status kwr_rocks_sub_modify(kwr_engine *e, const kwr_address *at, kwr_slice 
                                 void **out, size_t *old_size) {
     rocks_state *s;
     KWR_TRY(kwr_rocks_begin(e, at->state, &s));
+    if (s->kind == KWR_STATE_LIST)
+        return kwr_rocks_list_modify(e, s, at, subkey, size, out, old_size);
     kwr_slice old = { 0 };
     const kwr_status found = element_read(e, s, at, subkey, &old);
     KWR_TRY(found);
@@ -184,69 +167,52 @@ kwr_status kwr_rocks_sub_modify(kwr_engine *e, const kwr_address *at, kwr_slice 
 kwr_status kwr_rocks_sub_remove(kwr_engine *e, const kwr_address *at, kwr_slice subkey) {
     rocks_state *s;
     KWR_TRY(kwr_rocks_begin(e, at->state, &s));
+    if (s->kind == KWR_STATE_LIST) return kwr_rocks_list_remove(e, s, at, subkey);
     kwr_slice old;
     const kwr_status found = element_read(e, s, at, subkey, &old);
     if (found != KWR_OK) return found;
-    header h;
-    change c;
-    KWR_TRY(header_read(e, s, at, &h));
-    KWR_TRY(change_begin(e, s, &c));
+    uint64_t count;
+    rocks_change c;
+    KWR_TRY(count_read(e, s, at, &count));
+    KWR_TRY(kwr_rocks_change_begin(e, s, &c));
     size_t size;
     const uint8_t *key = element_key(e, s, at, subkey, &size);
     kwr_status status = key == NULL ? KWR_ERR_NOMEM : KWR_OK;
     if (status >= KWR_OK) {
         rocksdb_writebatch_delete_cf(c.batch, s->family, (const char *)key, size);
-        if (h.count > 0) h.count--;
-        status = header_write(&c, at, &h);
+        status = count_write(&c, at, count > 0 ? count - 1 : 0);
     }
-    return change_end(&c, status);
-}
-
-/* Puts `values` behind what the header says is there. */
-static kwr_status append_elements(change *c, const kwr_address *at, header *h,
-                                  const kwr_slice *values, size_t count) {
-    if (count > UINT64_MAX - h->next) return KWR_ERR_RANGE;
-    for (size_t i = 0; i < count; i++) {
-        uint8_t sequence[KWR_SEQUENCE_BYTES];
-        kwr_put_be64(sequence, h->next++);
-        KWR_TRY(element_write(c, at, (kwr_slice){ sequence, sizeof sequence }, values[i]));
-    }
-    h->count += count;
-    return header_write(c, at, h);
+    return kwr_rocks_change_end(&c, status);
 }
 
 kwr_status kwr_rocks_sub_append(kwr_engine *e, const kwr_address *at, const kwr_slice *values,
                                 size_t count) {
     rocks_state *s;
-    header h;
-    change c;
     KWR_TRY(kwr_rocks_begin(e, at->state, &s));
-    if (count == 0) return KWR_OK;
-    KWR_TRY(header_read(e, s, at, &h));
-    KWR_TRY(change_begin(e, s, &c));
-    return change_end(&c, append_elements(&c, at, &h, values, count));
+    return count == 0 ? KWR_OK : kwr_rocks_list_append(e, s, at, values, count);
 }
 
 kwr_status kwr_rocks_sub_count(kwr_engine *e, const kwr_address *at, uint64_t *count) {
     rocks_state *s;
     KWR_TRY(kwr_rocks_begin(e, at->state, &s));
-    header h;
-    KWR_TRY(header_read(e, s, at, &h));
-    *count = h.count;
+    if (s->kind == KWR_STATE_LIST) return kwr_rocks_list_count(e, s, at, count);
+    uint64_t elements;
+    KWR_TRY(count_read(e, s, at, &elements));
+    *count = elements;
     return KWR_OK;
 }
 
 /* ---- all of them ---- */
 
 /* The iterator over one collection; made anew after a write, or for another collection. */
-static kwr_status iterator_at(kwr_engine *e, rocks_state *s, const kwr_address *at) {
+kwr_status kwr_rocks_iterator_at(kwr_engine *e, rocks_state *s, const kwr_address *at) {
     size_t size;
     const uint8_t *key = element_key(e, s, at, (kwr_slice){ 0 }, &size);
     if (key == NULL) return KWR_ERR_NOMEM;
     if (s->iterator != NULL && s->iterator_prefix.size == size &&
         memcmp(s->iterator_prefix.data, key, size) == 0)
         return KWR_OK;
-    kwr_rocks_iterator_end(s);
+    kwr_rocks_iterator_close(s);
     uint8_t *prefix = kwr_rocks_room(e->env, &s->iterator_prefix, size);
     uint8_t *limit = kwr_rocks_room(e->env, &s->iterator_limit, size);
     if (prefix == NULL || limit == NULL) return KWR_ERR_NOMEM;
@@ -304,7 +270,8 @@ kwr_status kwr_rocks_sub_seek(kwr_engine *e, const kwr_address *at, kwr_seek how
     (void)hint; /* the state's iterator is the hint */
     rocks_state *s;
     KWR_TRY(kwr_rocks_begin(e, at->state, &s));
-    KWR_TRY(iterator_at(e, s, at));
+    if (s->kind == KWR_STATE_LIST) return kwr_rocks_list_seek(e, s, at, how, from, subkey, value);
+    KWR_TRY(kwr_rocks_iterator_at(e, s, at));
     KWR_TRY(seek(e, s, at, how, from));
     if (!rocksdb_iter_valid(s->iterator)) {
         char *words = NULL;
@@ -323,10 +290,10 @@ kwr_status kwr_rocks_sub_seek(kwr_engine *e, const kwr_address *at, kwr_seek how
 }
 
 /* Few elements are deleted one by one: what deletes a range slows every later read down a bit. */
-static kwr_status delete_elements(change *c, const kwr_address *at, uint64_t count) {
+kwr_status kwr_rocks_delete_elements(rocks_change *c, const kwr_address *at, uint64_t count) {
     kwr_engine *e = c->e;
     rocks_state *s = c->s;
-    KWR_TRY(iterator_at(e, s, at));
+    KWR_TRY(kwr_rocks_iterator_at(e, s, at));
     if (count > DELETES_ONE_BY_ONE) {
         rocksdb_writebatch_delete_range_cf(
             c->batch, s->family, (const char *)s->iterator_prefix.data, s->iterator_prefix.size,
@@ -345,27 +312,19 @@ static kwr_status delete_elements(change *c, const kwr_address *at, uint64_t cou
 }
 
 kwr_status kwr_rocks_collection_remove(kwr_engine *e, rocks_state *s, const kwr_address *at) {
-    header h;
-    const kwr_status found = header_read(e, s, at, &h);
+    uint64_t count;
+    const kwr_status found = count_read(e, s, at, &count);
     if (found != KWR_OK) return found;
-    change c;
-    KWR_TRY(change_begin(e, s, &c));
-    kwr_status status = delete_elements(&c, at, h.count);
-    if (status >= KWR_OK) status = header_write(&c, at, &(header){ 0 });
-    return change_end(&c, status);
+    rocks_change c;
+    KWR_TRY(kwr_rocks_change_begin(e, s, &c));
+    kwr_status status = kwr_rocks_delete_elements(&c, at, count);
+    if (status >= KWR_OK) status = count_write(&c, at, 0);
+    return kwr_rocks_change_end(&c, status);
 }
 
 kwr_status kwr_rocks_sub_assign(kwr_engine *e, const kwr_address *at, const kwr_slice *values,
                                 size_t count) {
     rocks_state *s;
-    header h;
-    change c;
     KWR_TRY(kwr_rocks_begin(e, at->state, &s));
-    const kwr_status found = header_read(e, s, at, &h);
-    KWR_TRY(found);
-    KWR_TRY(change_begin(e, s, &c));
-    kwr_status status = found == KWR_OK ? delete_elements(&c, at, h.count) : KWR_OK;
-    h = (header){ 0 };
-    if (status >= KWR_OK) status = append_elements(&c, at, &h, values, count);
-    return change_end(&c, status);
+    return kwr_rocks_list_assign(e, s, at, values, count);
 }

@@ -60,6 +60,7 @@ static bool make_options(rocks_db *db) {
     rocksdb_block_based_options_set_cache_index_and_filter_blocks(db->table, 1);
     rocksdb_block_based_options_set_pin_l0_filter_and_index_blocks_in_cache(db->table, 1);
     rocksdb_options_set_block_based_table_factory(db->options, db->table);
+    rocksdb_options_set_merge_operator(db->options, kwr_rocks_merge_operator());
     rocksdb_writeoptions_disable_WAL(db->write, 1);
     return true;
 }
@@ -144,7 +145,7 @@ uint8_t *kwr_rocks_key(const kwr_env *env, rocks_bytes *bytes, const kwr_address
     return data;
 }
 
-bool kwr_rocks_key_parse(const uint8_t *data, size_t size, bool collection, kwr_entry *out,
+bool kwr_rocks_key_parse(const uint8_t *data, size_t size, kwr_state_kind kind, kwr_entry *out,
                          bool *header) {
     kwr_cursor c = kwr_cursor_of(data, size);
     const uint32_t high = kwr_cursor_u8(&c), low = kwr_cursor_u8(&c);
@@ -155,11 +156,17 @@ bool kwr_rocks_key_parse(const uint8_t *data, size_t size, bool collection, kwr_
     out->name = (kwr_slice){ kwr_cursor_take(&c, name_size), name_size };
     out->subkey = (kwr_slice){ 0 };
     *header = false;
-    if (collection) {
+    if (kwr_state_is_collection(kind)) {
         const uint8_t what = kwr_cursor_u8(&c);
         const size_t left = kwr_cursor_left(&c);
-        *header = what == ROCKS_HEADER;
-        if (what > ROCKS_ELEMENT || (*header && left != 0)) return false;
+        if (kind == KWR_STATE_LIST) {
+            if (what == ROCKS_SEGMENT ? left != KWR_SEQUENCE_BYTES
+                                      : what != ROCKS_LIST_HEAD || left != 0)
+                return false;
+        } else {
+            *header = what == ROCKS_HEADER;
+            if (what > ROCKS_ELEMENT || (*header && left != 0)) return false;
+        }
         out->subkey = (kwr_slice){ kwr_cursor_take(&c, left), left };
     }
     return !c.failed && kwr_cursor_left(&c) == 0;

@@ -31,11 +31,16 @@ static kwr_status write_pending(kwr_engine *e, rocks_state *s) {
     return kwr_rocks_failed(e, words);
 }
 
-void kwr_rocks_iterator_end(rocks_state *s) {
+void kwr_rocks_iterator_close(rocks_state *s) {
     if (s->iterator != NULL) rocksdb_iter_destroy(s->iterator);
     if (s->iterator_options != NULL) rocksdb_readoptions_destroy(s->iterator_options);
     s->iterator = NULL;
     s->iterator_options = NULL;
+}
+
+void kwr_rocks_iterator_end(rocks_state *s) {
+    kwr_rocks_iterator_close(s);
+    kwr_rocks_list_cursor_end(s);
 }
 
 kwr_status kwr_rocks_begin(kwr_engine *e, uint32_t state, rocks_state **out) {
@@ -101,6 +106,7 @@ static kwr_status engine_modify(kwr_engine *e, const kwr_address *at, size_t siz
 static kwr_status engine_remove(kwr_engine *e, const kwr_address *at) {
     rocks_state *s;
     KWR_TRY(kwr_rocks_begin(e, at->state, &s));
+    if (s->kind == KWR_STATE_LIST) return kwr_rocks_list_clear(e, s, at);
     if (kwr_state_is_collection(s->kind)) return kwr_rocks_collection_remove(e, s, at);
     kwr_slice old;
     const kwr_status found = engine_get(e, at, &old);
@@ -167,6 +173,9 @@ static void state_done(kwr_engine *e, rocks_state *s) {
     kwr_rocks_bytes_free(e->env, &s->pending.value);
     kwr_rocks_bytes_free(e->env, &s->iterator_prefix);
     kwr_rocks_bytes_free(e->env, &s->iterator_limit);
+    kwr_rocks_bytes_free(e->env, &s->cursor.entry);
+    kwr_rocks_bytes_free(e->env, &s->operand);
+    kwr_rocks_chains_free(e->env, &s->chains);
 }
 
 static void engine_close(kwr_engine *e) {

@@ -54,7 +54,7 @@ kwr_status kwr_rocks_freeze(kwr_engine *e, kwr_engine_view **out) {
 /* Every stored key of a state from `low` on and below `high`. */
 static kwr_status walk_range(kwr_engine_view *view, uint32_t state, const uint8_t *low,
                              const uint8_t *high, size_t size, kwr_entry_fn fn, void *fn_ctx) {
-    const bool collection = kwr_state_is_collection(view->kinds[state]);
+    const kwr_state_kind kind = view->kinds[state];
     rocksdb_readoptions_t *options = rocksdb_readoptions_create();
     rocksdb_readoptions_set_snapshot(options, view->snapshot);
     rocksdb_readoptions_set_fill_cache(options, 0);
@@ -70,14 +70,15 @@ static kwr_status walk_range(kwr_engine_view *view, uint32_t state, const uint8_
         bool header = false;
         size_t length = 0;
         const char *key = rocksdb_iter_key(it, &length);
-        if (!kwr_rocks_key_parse((const uint8_t *)key, length, collection, &entry, &header)) {
+        if (!kwr_rocks_key_parse((const uint8_t *)key, length, kind, &entry, &header)) {
             status = KWR_ERR_CORRUPT;
             break;
         }
         if (header) continue;
         const char *value = rocksdb_iter_value(it, &length);
         entry.value = (kwr_slice){ value, length };
-        status = fn(fn_ctx, &entry);
+        status = kind == KWR_STATE_LIST ? kwr_rocks_list_walk(&entry, entry.value, fn, fn_ctx)
+                                        : fn(fn_ctx, &entry);
     }
     char *words = NULL;
     rocksdb_iter_get_error(it, &words);
