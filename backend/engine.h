@@ -149,6 +149,7 @@ typedef struct kwr_engine_ops {
     const char *native;     /* format of its native snapshots, such as "pages-1" */
     const char *reads;      /* what else install() takes, separated by spaces; or NULL */
     bool approximate_stats; /* entries and bytes in stats are estimates */
+    bool local_files;       /* its state is in files in kwr_engine_config.directory */
 
     kwr_status (*open)(const kwr_engine_config *config, kwr_engine **out, kwr_error *err);
     /* Views may be alive: what they need stays until the last is released. */

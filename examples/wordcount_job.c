@@ -40,6 +40,7 @@ typedef struct wordcount {
     kwr_job *job;
     kwr_job_info info;
     eng_engine *engine;
+    char *state_directory;
     wc_signals signals;
     eng_source *sources;
     wc_count *counts;
@@ -357,8 +358,24 @@ static kwr_status roll_back_output(wordcount *wc, kwr_error *err) {
 
 /* ---- running ---- */
 
+/* Where the option says, or beside the checkpoints. */
+static kwr_status name_state_directory(wordcount *wc, kwr_error *err) {
+    const wc_options *options = wc->options;
+    const bool given = options->state_directory != NULL;
+    const char *path = given ? options->state_directory : options->root;
+    size_t size = strlen(path);
+    while (size > 1 && path[size - 1] == '/')
+        size--;
+    wc->state_directory = malloc(size + sizeof ".state");
+    if (wc->state_directory == NULL) return eng_no_memory(err, "a path");
+    memcpy(wc->state_directory, path, size);
+    memcpy(wc->state_directory + size, given ? "" : ".state", given ? 1 : sizeof ".state");
+    return KWR_OK;
+}
+
 static kwr_status open_all(wordcount *wc, kwr_error *err) {
     const wc_options *options = wc->options;
+    ENG_TRY(name_state_directory(wc, err));
     ENG_TRY(wc_report_init(&wc->report, wc->env, options->quiet, options->events,
                            options->parallelism, err));
     ENG_TRY(eng_output_open(wc->env, options->output, &wc->output, err));
@@ -367,6 +384,8 @@ static kwr_status open_all(wordcount *wc, kwr_error *err) {
     const eng_options engine = {
         .env = wc->env,
         .storage = wc->storage,
+        .backend = options->backend,
+        .state_directory = wc->state_directory,
         .event = on_job_event,
         .tick = on_tick,
         .tick_ns = wc->report.terminal ? tick_ns : 0,
@@ -405,6 +424,7 @@ static void close_all(wordcount *wc) {
     for (uint32_t i = 0; wc->sources != NULL && i < wc->options->input_count; i++) {
         eng_source_done(&wc->sources[i]);
     }
+    free(wc->state_directory);
     free(wc->sinks);
     free(wc->counts);
     free(wc->sources);

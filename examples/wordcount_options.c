@@ -22,6 +22,13 @@ static const char usage_text[] =
     "  --checkpoints URI      where checkpoints go: a path or file: URI\n"
     "  --parallelism N        counting and writing tasks; may change at each start (default 2)\n"
     "  --max-parallelism M    key groups, fixed by the first checkpoint (default 128)\n"
+    "  --backend memory|rocksdb\n"
+    "                         where counts are kept while it runs; may change at a start from a\n"
+    "                         checkpoint that both can read (default memory)\n"
+    "  --state-directory DIR  local files of the backend rocksdb; they go with the process, or "
+    "with\n"
+    "                         the next start (default: the checkpoints' path with '.state' "
+    "behind)\n"
     "  --interval-ms T        time between checkpoints; 0: only the final one (default 1000)\n"
     "  --retain N             completed checkpoints kept (default 2)\n"
     "  --job NAME             name of the job below the checkpoint root (default wordcount)\n"
@@ -179,6 +186,8 @@ typedef enum option_id {
     OPTION_CHECKPOINTS,
     OPTION_PARALLELISM,
     OPTION_MAX_PARALLELISM,
+    OPTION_BACKEND,
+    OPTION_STATE_DIRECTORY,
     OPTION_INTERVAL,
     OPTION_RETAIN,
     OPTION_JOB,
@@ -203,6 +212,8 @@ static const struct option_name {
     { "--checkpoints", OPTION_CHECKPOINTS, true },
     { "--parallelism", OPTION_PARALLELISM, true },
     { "--max-parallelism", OPTION_MAX_PARALLELISM, true },
+    { "--backend", OPTION_BACKEND, true },
+    { "--state-directory", OPTION_STATE_DIRECTORY, true },
     { "--interval-ms", OPTION_INTERVAL, true },
     { "--retain", OPTION_RETAIN, true },
     { "--job", OPTION_JOB, true },
@@ -233,6 +244,11 @@ static wc_parsed set_option(const struct option_name *option, const char *value,
         return number32(name, value, 1, KWR_MAX_PARALLELISM_LIMIT, &out->parallelism);
     case OPTION_MAX_PARALLELISM:
         return number32(name, value, 1, KWR_MAX_PARALLELISM_LIMIT, &out->max_parallelism);
+    case OPTION_BACKEND:
+        out->backend = value;
+        if (strcmp(value, "memory") == 0 || strcmp(value, "rocksdb") == 0) return WC_PARSED;
+        return usage("--backend: '%s' is neither memory nor rocksdb", value);
+    case OPTION_STATE_DIRECTORY: return set_text(name, value, &out->state_directory);
     case OPTION_INTERVAL: return number(name, value, 0, INTERVAL_MAX, &out->interval_ms);
     case OPTION_RETAIN: return number32(name, value, 1, RETAIN_MAX, &out->retain);
     case OPTION_JOB:
@@ -283,7 +299,7 @@ wc_parsed wc_options_parse(int argc, char **argv, wc_options *out) {
     *out = (wc_options){
         .job = "wordcount",
         .parallelism = 2,
-        .max_parallelism = KWR_MAX_PARALLELISM_DEFAULT,
+        .backend = "memory",
         .interval_ms = 1000,
         .retain = 2,
     };
@@ -294,7 +310,7 @@ wc_parsed wc_options_parse(int argc, char **argv, wc_options *out) {
     if (out->input_count == 0) return usage("--input: at least one is needed");
     if (out->output == NULL) return usage("--output: is needed");
     if (out->checkpoints == NULL) return usage("--checkpoints: is needed");
-    if (out->parallelism > out->max_parallelism) {
+    if (out->max_parallelism != 0 && out->parallelism > out->max_parallelism) {
         return usage("--parallelism: %" PRIu32 " is more than --max-parallelism %" PRIu32,
                      out->parallelism, out->max_parallelism);
     }

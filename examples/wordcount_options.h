@@ -21,8 +21,10 @@ typedef struct wc_options {
     const char *root; /* `checkpoints` as a plain path; points into it */
     const char *job;
     const char *events; /* NULL: none */
+    const char *backend;
+    const char *state_directory; /* NULL: beside the checkpoints */
     uint32_t parallelism;
-    uint32_t max_parallelism;
+    uint32_t max_parallelism; /* 0: as it was, or the default */
     uint64_t interval_ms;
     uint32_t retain;
     uint64_t rate; /* 0: unlimited */

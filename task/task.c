@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "backend/engine.h"
 #include "base/cleanup.h"
 #include "base/error.h"
 #include "base/limits.h"
@@ -42,6 +43,7 @@ static void task_free(kwr_task *task) {
     kwr_aligner_free(task->aligner);
     kwr_backend_close(task->operators);
     kwr_backend_close(task->backend);
+    kwr_task_directory_close(task);
     kwr_lineage_free(task->lineage);
     kwr_free(env, task, sizeof *task);
 }
@@ -74,6 +76,15 @@ static kwr_status assignment_keep(kwr_task *task, const kwr_task_options *o, kwr
 static kwr_status backend_restore(kwr_task *task, const kwr_task_options *o,
                                   const kwr_packed *packed, kwr_error *err) {
     const kwr_assignment *a = &task->assignment;
+    const kwr_engine_ops *engine = o->engine == NULL ? NULL : kwr_engine_find(o->engine);
+    if (engine != NULL && engine->local_files) {
+        if (o->state_directory == NULL || o->state_directory[0] == '\0')
+            return KWR_FAIL(err, KWR_ERR_RANGE, 0,
+                            "engine '%s' keeps its state in local files: "
+                            "kwr_task_options.state_directory must name a directory for them",
+                            o->engine);
+        KWR_TRY(kwr_task_directory_open(task, o->state_directory, err));
+    }
     const kwr_backend_options options = {
         .struct_size = sizeof options,
         .env = task->env,
@@ -85,6 +96,7 @@ static kwr_status backend_restore(kwr_task *task, const kwr_task_options *o,
         .engine_key_groups = a->engine_key_groups,
         .key_type = o->key_type,
         .limits = task->limits,
+        .directory = task->database,
     };
     KWR_TRY(kwr_lineage_new(task->env, a->uid, task->operator_id, &task->lineage, err));
     if (packed->count == 0) return kwr_backend_open(&options, &task->backend, err);

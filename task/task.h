@@ -2,7 +2,7 @@
 /*
  * Inside of a kwr_task, shared by task.c (open, close, messages), task_items.c (splits and
  * committables), task_operator.c (operator state), task_checkpoint.c (its part of a checkpoint) and
- * task_files.c (files nobody needs).
+ * task_directory.c (a place on local disk) and task_files.c (files nobody needs).
  *
  * The part being written belongs to the background work until `done` is set; everything else is the
  * owner's alone. All the work sees of the live task is what was fixed at open.
@@ -69,7 +69,13 @@ struct kwr_task {
     kwr_backend *backend;     /* keyed */
     kwr_lineage *lineage;     /* of its checkpoints */
     kwr_backend *operators;   /* operator state; NULL until there is some */
-    kwr_aligner *aligner;     /* with channels */
+    /* for engines that keep state in local files */
+    kwr_dir *directory_root; /* the host's */
+    kwr_dir *directory;      /* this task's */
+    kwr_lock *directory_lock;
+    char *database; /* path in it */
+    size_t database_size;
+    kwr_aligner *aligner; /* with channels */
     uint32_t channels;
     kwr_split_item **splits;
     size_t split_count, split_capacity;
@@ -128,6 +134,13 @@ void kwr_task_decline_add(kwr_task *task, uint64_t checkpoint, const kwr_error *
 /* `checkpoint` cannot complete: its part is not wanted, its files go. */
 void kwr_task_drop(kwr_task *task, uint64_t checkpoint);
 void kwr_task_part_end(kwr_task *task); /* at close */
+
+/* task_directory.c */
+enum { KWR_TASK_DIRECTORY_NAME = 32 + 1 + 16 + 1 + KWR_OPERATOR_ID_MAX + 1 + 10 + 1 };
+/* Makes task->directory and task->database; removes what dead attempts left. */
+kwr_status kwr_task_directory_open(kwr_task *task, const char *root, kwr_error *err);
+/* With all it holds: after the backend. */
+void kwr_task_directory_close(kwr_task *task);
 
 /* task_files.c */
 void kwr_task_pledge_add(kwr_task *task, uint64_t checkpoint, kwr_buffer *files);

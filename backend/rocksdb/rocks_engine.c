@@ -217,6 +217,7 @@ const kwr_engine_ops kwr_rocksdb_engine = {
     .native = "entries-1",
     .reads = "pages-1",
     .approximate_stats = true,
+    .local_files = true,
     .open = engine_open,
     .close = engine_close,
     .add_state = engine_add_state,

@@ -105,6 +105,8 @@ static kwr_status task_open(eng_task *task, kwr_error *err) {
         .resources = engine->resources,
         .storage = engine->storage,
         .channels = task->inputs,
+        .engine = engine->backend,
+        .state_directory = engine->state_directory,
         .key_type = task->key_type,
         .wake = wake_task,
         .wake_ctx = task,

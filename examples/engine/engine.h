@@ -59,8 +59,10 @@ typedef struct eng_task_options {
 typedef struct eng_options {
     const kwr_env *env;
     kwr_storage *storage;
-    kwr_resources *resources; /* NULL: each backend its own */
-    uint32_t channel_depth;   /* buffers a channel holds; default 8 */
+    kwr_resources *resources;    /* NULL: each backend its own */
+    const char *backend;         /* of keyed tasks; NULL: the page store */
+    const char *state_directory; /* for backends that keep state in local files */
+    uint32_t channel_depth;      /* buffers a channel holds; default 8 */
     /* Told of every event of the job but KWR_JOB_SEND, on the thread of run(). May be NULL. */
     void (*event)(void *ctx, const kwr_job_event *event);
     /* Called about every `tick_ns` while running; 0: never. */

@@ -187,6 +187,13 @@ typedef struct kwr_task_options {
     kwr_limits limits;
     void (*wake)(void *ctx); /* [any] called when poll has a message; may be NULL */
     void *wake_ctx;
+    /*
+     * For engines that keep state in local files (rocksdb): a path on a local file system, made
+     * when missing (its parent is there), shared by any number of tasks and jobs. Each attempt of a
+     * task has a locked directory of its own in it, removed at the close; what killed attempts of
+     * the job left is removed when the next one opens. Release views before the close.
+     */
+    const char *state_directory;
 } kwr_task_options;
 
 /* Restores the task's share: the keyed backend, splits, committables. Blocks on storage. Fails as

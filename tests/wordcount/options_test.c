@@ -39,7 +39,7 @@ KWR_TEST(options, have_the_documented_defaults) {
     wc_options options;
     cr_assert(parse(&options, (const char *const[]){ NULL }) == WC_PARSED);
     cr_assert(options.input_count == 1 && strcmp(options.inputs[0], "in") == 0);
-    cr_assert(options.parallelism == 2 && options.max_parallelism == 128);
+    cr_assert(options.parallelism == 2 && options.max_parallelism == 0);
     cr_assert(options.interval_ms == 1000 && options.retain == 2 && options.rate == 0);
     cr_assert_str_eq(options.job, "wordcount");
     cr_assert(options.restore == WC_RESTORE_AUTO && !options.quiet && !options.no_lock);

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Word count from outside: WORDCOUNT [NAME ...] runs the tests whose names contain a NAME.
+"""Word count from outside: WORDCOUNT [--backend B] [NAME ...] runs the tests whose names contain a
+NAME; with --backend every job keeps its state there.
 
 What is committed is compared with a count of the inputs made here. Every refusal must come with its
 exit code and name what it is about. KWR_EXHAUSTIVE=1 damages every byte instead of a sample.
@@ -19,6 +20,7 @@ import traceback
 from collections import Counter
 
 WORDCOUNT = ""
+BACKEND = ""
 PATIENCE_S = 240
 TESTS = []
 
@@ -37,6 +39,8 @@ class Job:
         self.checkpoints = os.path.join(folder, "ck")
         self.inputs = inputs if inputs is not None else [self.input("in", sample_text(0))]
         self.options = {"interval-ms": 20}
+        if BACKEND:
+            self.options["backend"] = BACKEND
         for name, value in options.items():
             self.options[name.replace("_", "-")] = value
 
@@ -432,6 +436,76 @@ def the_parallelism_changes_at_each_start_and_nothing_is_lost_or_doubled(folder)
 
 # --- Refusals -------------------------------------------------------------------------------------
 
+def has_rocksdb(folder):
+    job = Job(os.path.join(folder, "probe"), backend="rocksdb")
+    result = job.run()
+    assert result.code == 0 or "there is no engine 'rocksdb'" in result.err, result.err
+    return result.code == 0
+
+
+@test
+def local_state_of_killed_attempts_goes_with_the_next_start(folder):
+    os.mkdir(os.path.join(folder, "probe"))
+    if not has_rocksdb(folder):
+        return
+    job = Job(folder, backend="rocksdb", rate=300, parallelism=3)
+    state = os.path.join(folder, "local")
+    job.options["state-directory"] = state
+    foreign = os.path.join(state, "not-ours")
+    os.makedirs(foreign)
+    process = job.start()
+    wait_for_checkpoints(job, process, 2)
+    process.kill()
+    process.communicate()
+    left = set(os.listdir(state))
+    assert len(left) == 4, left
+    process = job.start()
+    wait_for_checkpoints(job, process, 2)
+    assert not left & set(os.listdir(state)) - {"not-ours"}, os.listdir(state)
+    # What a living process holds stays; without locks two may run for a while.
+    beside = job.start("--no-lock")
+    wait_for_checkpoints(job, beside, 1)
+    assert len(os.listdir(state)) >= 4, os.listdir(state)
+    for one in (process, beside):
+        one.kill()
+        one.communicate()
+    job.options["rate"] = 100000
+    job.finish()
+    job.verify()
+    assert os.listdir(state) == ["not-ours"], os.listdir(state)
+
+
+@test
+def a_job_of_the_backend_memory_goes_on_with_rocksdb(folder):
+    os.mkdir(os.path.join(folder, "probe"))
+    if not has_rocksdb(folder):
+        return
+    job = Job(folder, rate=300, parallelism=2, backend="memory")
+    process = job.start()
+    wait_for_checkpoints(job, process, 2)
+    process.kill()
+    process.communicate()
+    job.options.update({"backend": "rocksdb", "parallelism": 3})
+    process = job.start()
+    wait_for_checkpoints(job, process, 2)
+    process.kill()
+    process.communicate()
+    job.options["rate"] = 100000
+    job.finish()
+    job.verify()
+
+
+@test
+def a_state_directory_that_cannot_be_is_refused_by_name(folder):
+    os.mkdir(os.path.join(folder, "probe"))
+    if not has_rocksdb(folder):
+        return
+    job = Job(folder, backend="rocksdb")
+    file = job.input("file", b"")
+    job.refuse(1, file, more=("--state-directory", file))
+    job.refuse(2, "--backend", "flat", more=("--backend", "flat"))
+
+
 @test
 def usage_errors_end_with_2_and_name_the_option(folder):
     job = Job(folder)
@@ -526,7 +600,7 @@ def the_list_of_inputs_must_be_equal_in_order(folder):
 def another_max_parallelism_is_refused_with_both_numbers(folder):
     job, _ = stopped_job(folder)
     job.refuse(1, "128", "64", "parallelism", more=("--max-parallelism", "64"))
-    job.refuse(2, "129", "128", "parallelism", more=("--parallelism", "129"))
+    job.refuse(1, "129", "128", "parallelism", more=("--parallelism", "129"))
     job.options["rate"] = 100000
     job.finish()
     job.verify()
@@ -849,10 +923,12 @@ def any_damage_to_what_a_restore_uses_stops_it(folder):
 # --------------------------------------------------------------------------------------------------
 
 def main():
-    global WORDCOUNT
+    global WORDCOUNT, BACKEND
     WORDCOUNT = os.path.abspath(sys.argv[1])
-    wanted = [one for one in TESTS
-              if len(sys.argv) == 2 or any(name in one.__name__ for name in sys.argv[2:])]
+    names = sys.argv[2:]
+    if names[:1] == ["--backend"]:
+        BACKEND, names = names[1], names[2:]
+    wanted = [one for one in TESTS if not names or any(name in one.__name__ for name in names)]
     # Memory, when there is some: fsync is not what is tested here.
     base = os.environ.get("TMPDIR") or ("/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
     top = tempfile.mkdtemp(prefix="kwr-wordcount-", dir=base)
