@@ -133,6 +133,18 @@ typedef struct kwr_state_count {
     uint64_t elements;    /* of collections */
 } kwr_state_count;
 
+/*
+ * A local directory with what another engine of this name kept in files, complete and verified:
+ * what is adopted at a restore. It is on the file system of the adopting engine's directory, which
+ * it may lie in, and is used up: gone afterwards, whatever the outcome.
+ */
+typedef struct kwr_engine_donor {
+    const char *directory;
+    kwr_key_group_range key_groups; /* what else is in it is left over and not taken */
+    const uint32_t *states;         /* the adopting engine's state, by the donor's state id */
+    size_t state_count;
+} kwr_engine_donor;
+
 /* Subkeys are ordered as memcmp() orders them, a prefix first. */
 typedef enum kwr_seek {
     KWR_SEEK_FIRST = 0, /* `subkey` is not looked at */
@@ -225,6 +237,13 @@ typedef struct kwr_engine_ops {
     kwr_status (*restore_begin)(kwr_engine *engine, uint64_t seed);
     kwr_status (*install)(kwr_engine *engine, const kwr_page_image *image, kwr_error *err);
     kwr_status (*restore_end)(kwr_engine *engine, kwr_error *err);
+    /*
+     * For engines that keep state in files, else NULL. Makes an engine that has its states and no
+     * entry hold what the donors hold of its key groups; their key groups are disjoint. A donor
+     * whose state ids are the engine's own is cheapest. After a failure the engine is only closed.
+     */
+    kwr_status (*adopt)(kwr_engine *engine, const kwr_engine_donor *donors, size_t count,
+                        kwr_error *err);
 
     bool (*maintain)(kwr_engine *engine, uint64_t max_ns); /* true: some is left */
     void (*stats)(const kwr_engine *engine, kwr_backend_stats *out);

@@ -47,9 +47,14 @@ typedef struct rocks_db {
     size_t family_count;
     size_t family_capacity;
     char *directory;
+    bool ours; /* what is in the directory was put there by this object */
 } rocks_db;
 
 kwr_status kwr_rocks_db_open(const kwr_engine_config *config, rocks_db **out, kwr_error *err);
+/* Closes the database, if it is open, and removes what is ours in its directory. */
+void kwr_rocks_db_close(rocks_db *db);
+/* Of the column families of states of that kind; the database's own. */
+rocksdb_options_t *kwr_rocks_family_options(const rocks_db *db, kwr_state_kind kind);
 /* The last one closes the database and removes its directory. [any] */
 void kwr_rocks_db_release(rocks_db *db);
 
@@ -115,6 +120,7 @@ typedef struct rocks_state {
     rocks_bytes limit; /* behind the last key an iterator may look at */
     rocksdb_pinnableslice_t *lent;
     rocks_pending pending;
+    bool clipped; /* adopted files may hold what is deleted as a range, for others' key groups */
     /* stepping through a collection */
     rocksdb_iterator_t *iterator; /* NULL: none; ends with every write to the state */
     rocksdb_readoptions_t *iterator_options;
@@ -133,6 +139,7 @@ struct kwr_engine {
     rocks_state *states;
     size_t state_count;
     size_t state_capacity;
+    kwr_key_group_range key_groups;
     bool bad; /* the database refused a write it had accepted: nothing can be trusted */
     char detail[256];
 };
@@ -239,5 +246,36 @@ kwr_status kwr_rocks_view_images(kwr_engine_view *view, uint32_t key_group, kwr_
 kwr_status kwr_rocks_restore_begin(kwr_engine *e, uint64_t seed);
 kwr_status kwr_rocks_install(kwr_engine *e, const kwr_page_image *image, kwr_error *err);
 kwr_status kwr_rocks_restore_end(kwr_engine *e, kwr_error *err);
+
+/* ---- restore from database directories (rocks_adopt.c) ---- */
+
+kwr_status kwr_rocks_adopt(kwr_engine *e, const kwr_engine_donor *donors, size_t count,
+                           kwr_error *err);
+/* How much of what a clipped state's files hold is still visible, 0 to 1; an estimate. */
+double kwr_rocks_visible(const kwr_engine *e, const rocks_state *s);
+
+/* The owned entries of one state of a donor, written as sorted tables that become part of the
+ * database as they are (rocks_bulk.c). */
+typedef struct rocks_bulk_source {
+    const char *directory; /* for messages */
+    rocksdb_t *db;
+    rocksdb_column_family_handle_t *family;
+    kwr_key_group_range key_groups;
+} rocks_bulk_source;
+kwr_status kwr_rocks_bulk_load(kwr_engine *e, uint32_t state, const rocks_bulk_source *source,
+                               kwr_error *err);
+
+/* What RocksDB said of a failure, with what was done; frees `words`. */
+kwr_status kwr_rocks_report(kwr_error *err, char *words, const char *doing, const char *directory);
+
+/* ---- local directories (rocks_local.c) ---- */
+
+/* KWR_ERR_EXISTS names what is in it; one that is not there is empty. */
+kwr_status kwr_rocks_must_be_empty(const kwr_env *env, const char *directory, kwr_error *err);
+/* Moves a database's files, but for its lock and its log, into a directory made when missing. */
+kwr_status kwr_rocks_move_database(const kwr_env *env, const char *from, const char *to,
+                                   kwr_error *err);
+/* Removes the directory and the files in it, as far as that goes. */
+void kwr_rocks_remove_directory(const kwr_env *env, const char *directory);
 
 #endif /* KWR_BACKEND_ROCKSDB_ROCKS_H */

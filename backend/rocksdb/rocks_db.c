@@ -65,17 +65,26 @@ static bool make_options(rocks_db *db) {
     return true;
 }
 
-static void free_all(rocks_db *db) {
-    char *words = NULL;
+void kwr_rocks_db_close(rocks_db *db) {
     for (size_t i = 0; i < db->family_count; i++)
         rocksdb_column_family_handle_destroy(db->families[i]);
+    db->family_count = 0;
     if (db->first != NULL) rocksdb_column_family_handle_destroy(db->first);
+    db->first = NULL;
     if (db->db != NULL) {
         rocksdb_cancel_all_background_work(db->db, 1);
         rocksdb_close(db->db);
+        db->db = NULL;
+    }
+    if (db->ours) {
+        char *words = NULL;
         rocksdb_destroy_db(db->options, db->directory, &words);
         rocksdb_free(words);
     }
+}
+
+static void free_all(rocks_db *db) {
+    kwr_rocks_db_close(db);
     if (db->write != NULL) rocksdb_writeoptions_destroy(db->write);
     if (db->table != NULL) rocksdb_block_based_options_destroy(db->table);
     if (db->options != NULL) rocksdb_options_destroy(db->options);
@@ -105,11 +114,17 @@ kwr_status kwr_rocks_db_open(const kwr_engine_config *config, rocks_db **out, kw
         free_all(db);
         return KWR_FAIL(err, KWR_ERR_NOMEM, 0, "engine rocksdb: no memory");
     }
+    kwr_status status = kwr_rocks_must_be_empty(db->env, db->directory, err);
+    if (status < KWR_OK) {
+        free_all(db);
+        return status;
+    }
     static const char *const names[] = { "default" };
     const rocksdb_options_t *options[] = { db->options };
     char *words = NULL;
     db->db = rocksdb_open_column_families(db->options, db->directory, 1, names, options, &db->first,
                                           &words);
+    db->ours = true;
     if (words == NULL) {
         *out = db;
         return KWR_OK;
@@ -122,6 +137,11 @@ kwr_status kwr_rocks_db_open(const kwr_engine_config *config, rocks_db **out, kw
     rocksdb_free(words);
     free_all(db);
     return KWR_ERR_IO;
+}
+
+rocksdb_options_t *kwr_rocks_family_options(const rocks_db *db, kwr_state_kind kind) {
+    (void)kind;
+    return db->options;
 }
 
 /* ---- keys ---- */

@@ -123,7 +123,7 @@ static void engine_prefetch(kwr_engine *e, kwr_address *at, size_t count) {
 
 /* ---- states ---- */
 
-static kwr_status add_family(kwr_engine *e, uint32_t id) {
+static kwr_status add_family(kwr_engine *e, uint32_t id, kwr_state_kind kind) {
     rocks_db *db = e->db;
     void *families = db->families, *states = e->states;
     if (!kwr_grow_array(e->env, &families, &db->family_capacity, id + 1U, sizeof *db->families))
@@ -135,7 +135,7 @@ static kwr_status add_family(kwr_engine *e, uint32_t id) {
     char name[32], *words = NULL;
     (void)snprintf(name, sizeof name, "state-%u", id);
     rocksdb_column_family_handle_t *family =
-        rocksdb_create_column_family(db->db, db->options, name, &words);
+        rocksdb_create_column_family(db->db, kwr_rocks_family_options(db, kind), name, &words);
     if (words != NULL) return kwr_rocks_failed(e, words);
     db->families[db->family_count++] = family;
     e->states[e->state_count++] = (rocks_state){ .family = family };
@@ -143,7 +143,7 @@ static kwr_status add_family(kwr_engine *e, uint32_t id) {
 }
 
 static kwr_status engine_add_state(kwr_engine *e, const kwr_state_info *info) {
-    if (info->id >= e->state_count) KWR_TRY(add_family(e, info->id));
+    if (info->id >= e->state_count) KWR_TRY(add_family(e, info->id, info->kind));
     e->states[info->id].kind = info->kind;
     return KWR_OK;
 }
@@ -160,6 +160,7 @@ static kwr_status engine_open(const kwr_engine_config *config, kwr_engine **out,
         return status;
     }
     e->read = rocksdb_readoptions_create();
+    e->key_groups = config->key_groups;
     *out = e;
     return KWR_OK;
 }
@@ -201,8 +202,12 @@ static uint64_t property(const rocks_state *s, kwr_engine *e, const char *name) 
 static void engine_stats(const kwr_engine *engine, kwr_backend_stats *out) {
     kwr_engine *e = (kwr_engine *)engine;
     for (size_t i = 0; i < e->state_count; i++) {
-        out->entries += property(&e->states[i], e, "rocksdb.estimate-num-keys");
-        out->entry_bytes += property(&e->states[i], e, "rocksdb.estimate-live-data-size");
+        const double visible = kwr_rocks_visible(e, &e->states[i]);
+        out->entries +=
+            (uint64_t)(visible * (double)property(&e->states[i], e, "rocksdb.estimate-num-keys"));
+        out->entry_bytes +=
+            (uint64_t)(visible *
+                       (double)property(&e->states[i], e, "rocksdb.estimate-live-data-size"));
         out->mapped_bytes += property(&e->states[i], e, "rocksdb.cur-size-all-mem-tables");
     }
     out->views = atomic_load_explicit(&e->db->views, memory_order_relaxed);
@@ -242,6 +247,7 @@ const kwr_engine_ops kwr_rocksdb_engine = {
     .restore_begin = kwr_rocks_restore_begin,
     .install = kwr_rocks_install,
     .restore_end = kwr_rocks_restore_end,
+    .adopt = kwr_rocks_adopt,
     .maintain = engine_maintain,
     .stats = engine_stats,
     .detail = engine_detail,
