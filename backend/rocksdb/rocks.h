@@ -53,8 +53,6 @@ typedef struct rocks_db {
 kwr_status kwr_rocks_db_open(const kwr_engine_config *config, rocks_db **out, kwr_error *err);
 /* Closes the database, if it is open, and removes what is ours in its directory. */
 void kwr_rocks_db_close(rocks_db *db);
-/* Of the column families of states of that kind; the database's own. */
-rocksdb_options_t *kwr_rocks_family_options(const rocks_db *db, kwr_state_kind kind);
 /* The last one closes the database and removes its directory. [any] */
 void kwr_rocks_db_release(rocks_db *db);
 
@@ -132,6 +130,13 @@ typedef struct rocks_state {
     rocks_chains chains;
 } rocks_state;
 
+/* What the latest adoption took, in nanoseconds. */
+typedef struct rocks_adopt_times {
+    uint64_t open; /* the base and the families it lacked */
+    uint64_t clip;
+    uint64_t load; /* all other donors */
+} rocks_adopt_times;
+
 struct kwr_engine {
     const kwr_env *env;
     rocks_db *db;
@@ -140,6 +145,7 @@ struct kwr_engine {
     size_t state_count;
     size_t state_capacity;
     kwr_key_group_range key_groups;
+    rocks_adopt_times adopt_times;
     bool bad; /* the database refused a write it had accepted: nothing can be trusted */
     char detail[256];
 };

@@ -162,7 +162,7 @@ static kwr_status plan_opening(adoption *a, const kwr_engine_donor *donor, const
         const int size = snprintf(name, sizeof name, "state-%zu", i);
         o->names[i + 1] = kwr_arena_string(a->arena, name, (size_t)size);
         if (o->names[i + 1] == NULL) return no_memory(a);
-        o->options[i + 1] = kwr_rocks_family_options(a->db, a->e->states[donor->states[i]].kind);
+        o->options[i + 1] = a->db->options;
     }
     return check_families(a, directory, o);
 }
@@ -204,8 +204,8 @@ static kwr_status add_families(adoption *a) {
         rocks_state *s = &a->e->states[db->family_count];
         char name[32], *words = NULL;
         (void)snprintf(name, sizeof name, "state-%zu", db->family_count);
-        rocksdb_column_family_handle_t *family = rocksdb_create_column_family(
-            db->db, kwr_rocks_family_options(db, s->kind), name, &words);
+        rocksdb_column_family_handle_t *family =
+            rocksdb_create_column_family(db->db, db->options, name, &words);
         if (words != NULL)
             return kwr_rocks_report(a->err, words, "add a column family", db->directory);
         db->families[db->family_count++] = s->family = family;
@@ -361,19 +361,34 @@ static kwr_status load_donor(adoption *a, const kwr_engine_donor *donor,
 
 /* ---- all of it ---- */
 
+/* Time since `*since`, which becomes now. */
+static uint64_t lap(const adoption *a, uint64_t *since) {
+    const kwr_clock *clock = a->e->env->clock;
+    const uint64_t before = *since;
+    *since = clock->mono_ns(clock->ctx);
+    return *since - before;
+}
+
 static kwr_status adopt(adoption *a) {
+    rocks_adopt_times *times = &a->e->adopt_times;
+    uint64_t since = 0;
+    (void)lap(a, &since);
     KWR_TRY(check_donors(a));
     choose_base(a);
     if (a->base != SIZE_MAX) {
         KWR_TRY(open_base(a));
         KWR_TRY(add_families(a));
+        times->open = lap(a, &since);
         KWR_TRY(clip(a));
+        times->clip = lap(a, &since);
     }
     for (size_t i = 0; i < a->count; i++) {
         const kwr_key_group_range share = share_of(a, i);
         if (i != a->base && share.count > 0) KWR_TRY(load_donor(a, &a->donors[i], share));
     }
+    times->load = lap(a, &since);
     if (a->base != SIZE_MAX) suggest_compaction(a);
+    times->clip += lap(a, &since);
     return KWR_OK;
 }
 

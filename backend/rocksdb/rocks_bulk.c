@@ -51,8 +51,7 @@ static kwr_status begin_table(bulk *b) {
     if (path == NULL) return no_memory(b);
     memcpy(path, db->directory, length);
     memcpy(path + length, name, more + 1);
-    b->writer = rocksdb_sstfilewriter_create(
-        b->env_options, kwr_rocks_family_options(db, b->e->states[b->state].kind));
+    b->writer = rocksdb_sstfilewriter_create(b->env_options, db->options);
     if (b->writer == NULL) return no_memory(b);
     b->paths[b->count++] = path;
     char *words = NULL;

@@ -139,11 +139,6 @@ kwr_status kwr_rocks_db_open(const kwr_engine_config *config, rocks_db **out, kw
     return KWR_ERR_IO;
 }
 
-rocksdb_options_t *kwr_rocks_family_options(const rocks_db *db, kwr_state_kind kind) {
-    (void)kind;
-    return db->options;
-}
-
 /* ---- keys ---- */
 
 uint8_t *kwr_rocks_key(const kwr_env *env, rocks_bytes *bytes, const kwr_address *at, size_t extra,

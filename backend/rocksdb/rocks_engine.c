@@ -123,7 +123,7 @@ static void engine_prefetch(kwr_engine *e, kwr_address *at, size_t count) {
 
 /* ---- states ---- */
 
-static kwr_status add_family(kwr_engine *e, uint32_t id, kwr_state_kind kind) {
+static kwr_status add_family(kwr_engine *e, uint32_t id) {
     rocks_db *db = e->db;
     void *families = db->families, *states = e->states;
     if (!kwr_grow_array(e->env, &families, &db->family_capacity, id + 1U, sizeof *db->families))
@@ -135,7 +135,7 @@ static kwr_status add_family(kwr_engine *e, uint32_t id, kwr_state_kind kind) {
     char name[32], *words = NULL;
     (void)snprintf(name, sizeof name, "state-%u", id);
     rocksdb_column_family_handle_t *family =
-        rocksdb_create_column_family(db->db, kwr_rocks_family_options(db, kind), name, &words);
+        rocksdb_create_column_family(db->db, db->options, name, &words);
     if (words != NULL) return kwr_rocks_failed(e, words);
     db->families[db->family_count++] = family;
     e->states[e->state_count++] = (rocks_state){ .family = family };
@@ -143,7 +143,7 @@ static kwr_status add_family(kwr_engine *e, uint32_t id, kwr_state_kind kind) {
 }
 
 static kwr_status engine_add_state(kwr_engine *e, const kwr_state_info *info) {
-    if (info->id >= e->state_count) KWR_TRY(add_family(e, info->id, info->kind));
+    if (info->id >= e->state_count) KWR_TRY(add_family(e, info->id));
     e->states[info->id].kind = info->kind;
     return KWR_OK;
 }
