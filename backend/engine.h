@@ -70,6 +70,7 @@ typedef struct kwr_engine_config {
     uint64_t seed;            /* of the job: pages are split by hashing their keys again */
     bool engine_key_groups;   /* the host chooses key groups: they cannot be checked */
     const char *directory;    /* local, for engines that keep state on disk; or NULL */
+    bool adopts;              /* states will be added, then adopt() called, before all else */
 } kwr_engine_config;
 
 /* Where an entry lives. entry_hash is kwr_entry_hash() of the key's hash under the config's seed

@@ -50,7 +50,10 @@ typedef struct rocks_db {
     bool ours; /* what is in the directory was put there by this object */
 } rocks_db;
 
+/* Without a database in it yet when config->adopts. */
 kwr_status kwr_rocks_db_open(const kwr_engine_config *config, rocks_db **out, kwr_error *err);
+/* A new and empty database in its directory. */
+kwr_status kwr_rocks_db_create(rocks_db *db, kwr_error *err);
 /* Closes the database, if it is open, and removes what is ours in its directory. */
 void kwr_rocks_db_close(rocks_db *db);
 /* The last one closes the database and removes its directory. [any] */
@@ -165,6 +168,8 @@ kwr_status kwr_rocks_begin(kwr_engine *e, uint32_t state, rocks_state **out);
 void kwr_rocks_iterator_close(rocks_state *s);
 /* The iterator and the walk it belongs to: before every write to the state. */
 void kwr_rocks_iterator_end(rocks_state *s);
+/* Makes the column families of all states that have none. */
+kwr_status kwr_rocks_add_families(kwr_engine *e);
 
 /* ---- collections ---- */
 

@@ -135,11 +135,11 @@ static kwr_status check_families(adoption *a, const char *directory, const openi
     char *words = NULL;
     size_t count = 0;
     char **there = rocksdb_list_column_families(a->db->options, directory, &count, &words);
-    if (words != NULL) return kwr_rocks_report(a->err, words, "list column families", directory);
     bool good = count == o->count;
     for (size_t i = 0; i < o->count && good; i++)
         good = is_there(there, count, o->names[i]);
-    rocksdb_list_column_families_destroy(there, count);
+    if (there != NULL) rocksdb_list_column_families_destroy(there, count); /* also of a failure */
+    if (words != NULL) return kwr_rocks_report(a->err, words, "list column families", directory);
     if (good) return KWR_OK;
     return KWR_FAIL(a->err, KWR_ERR_CORRUPT, 0,
                     "engine rocksdb: '%s' has not the column families of its %zu states; restore "
@@ -167,7 +167,7 @@ static kwr_status plan_opening(adoption *a, const kwr_engine_donor *donor, const
     return check_families(a, directory, o);
 }
 
-/* The base in place of the empty database that the engine was opened with. */
+/* The base as the engine's database, in place of an empty one where that was opened. */
 static kwr_status open_base(adoption *a) {
     const kwr_engine_donor *donor = &a->donors[a->base];
     rocks_db *db = a->db;
@@ -181,6 +181,7 @@ static kwr_status open_base(adoption *a) {
     kwr_rocks_db_close(db);
     for (size_t i = 0; i < a->e->state_count; i++)
         a->e->states[i].family = NULL;
+    db->ours = true;
     KWR_TRY(kwr_rocks_move_database(db->env, donor->directory, db->directory, a->err));
     rocksdb_options_set_error_if_exists(db->options, 0);
     rocksdb_options_set_create_if_missing(db->options, 0);
@@ -197,19 +198,11 @@ static kwr_status open_base(adoption *a) {
     return KWR_OK;
 }
 
-/* States that the base did not have. */
 static kwr_status add_families(adoption *a) {
-    rocks_db *db = a->db;
-    while (db->family_count < a->e->state_count) {
-        rocks_state *s = &a->e->states[db->family_count];
-        char name[32], *words = NULL;
-        (void)snprintf(name, sizeof name, "state-%zu", db->family_count);
-        rocksdb_column_family_handle_t *family =
-            rocksdb_create_column_family(db->db, db->options, name, &words);
-        if (words != NULL)
-            return kwr_rocks_report(a->err, words, "add a column family", db->directory);
-        db->families[db->family_count++] = s->family = family;
-    }
+    const kwr_status status = kwr_rocks_add_families(a->e);
+    if (status < KWR_OK)
+        return KWR_FAIL(a->err, status, 0, "engine rocksdb: '%s': cannot add a column family: %s",
+                        a->db->directory, a->e->detail);
     return KWR_OK;
 }
 
@@ -377,11 +370,13 @@ static kwr_status adopt(adoption *a) {
     choose_base(a);
     if (a->base != SIZE_MAX) {
         KWR_TRY(open_base(a));
-        KWR_TRY(add_families(a));
-        times->open = lap(a, &since);
-        KWR_TRY(clip(a));
-        times->clip = lap(a, &since);
+    } else if (a->db->db == NULL) {
+        KWR_TRY(kwr_rocks_db_create(a->db, a->err));
     }
+    KWR_TRY(add_families(a));
+    times->open = lap(a, &since);
+    if (a->base != SIZE_MAX) KWR_TRY(clip(a));
+    times->clip = lap(a, &since);
     for (size_t i = 0; i < a->count; i++) {
         const kwr_key_group_range share = share_of(a, i);
         if (i != a->base && share.count > 0) KWR_TRY(load_donor(a, &a->donors[i], share));

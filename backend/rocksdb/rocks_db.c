@@ -100,6 +100,25 @@ void kwr_rocks_db_release(rocks_db *db) {
     if (atomic_fetch_sub_explicit(&db->references, 1, memory_order_acq_rel) == 1) free_all(db);
 }
 
+kwr_status kwr_rocks_db_create(rocks_db *db, kwr_error *err) {
+    static const char *const names[] = { "default" };
+    const rocksdb_options_t *options[] = { db->options };
+    char *words = NULL;
+    rocksdb_t *created = rocksdb_open_column_families(db->options, db->directory, 1, names, options,
+                                                      &db->first, &words);
+    db->ours = true;
+    if (words == NULL) {
+        db->db = created;
+        return KWR_OK;
+    }
+    (void)KWR_FAIL(err, KWR_ERR_IO, 0,
+                   "engine rocksdb: '%s' cannot become a new database: %s; name a directory that "
+                   "is not there yet",
+                   db->directory, words);
+    rocksdb_free(words);
+    return KWR_ERR_IO;
+}
+
 kwr_status kwr_rocks_db_open(const kwr_engine_config *config, rocks_db **out, kwr_error *err) {
     if (config->directory == NULL || config->directory[0] == '\0')
         return KWR_FAIL(err, KWR_ERR_RANGE, 0,
@@ -115,28 +134,13 @@ kwr_status kwr_rocks_db_open(const kwr_engine_config *config, rocks_db **out, kw
         return KWR_FAIL(err, KWR_ERR_NOMEM, 0, "engine rocksdb: no memory");
     }
     kwr_status status = kwr_rocks_must_be_empty(db->env, db->directory, err);
+    if (status >= KWR_OK && !config->adopts) status = kwr_rocks_db_create(db, err);
     if (status < KWR_OK) {
         free_all(db);
         return status;
     }
-    static const char *const names[] = { "default" };
-    const rocksdb_options_t *options[] = { db->options };
-    char *words = NULL;
-    db->db = rocksdb_open_column_families(db->options, db->directory, 1, names, options, &db->first,
-                                          &words);
-    db->ours = true;
-    if (words == NULL) {
-        *out = db;
-        return KWR_OK;
-    }
-    db->db = NULL;
-    (void)KWR_FAIL(err, KWR_ERR_IO, 0,
-                   "engine rocksdb: '%s' cannot become a new database: %s; name a directory that "
-                   "is not there yet",
-                   db->directory, words);
-    rocksdb_free(words);
-    free_all(db);
-    return KWR_ERR_IO;
+    *out = db;
+    return KWR_OK;
 }
 
 /* ---- keys ---- */

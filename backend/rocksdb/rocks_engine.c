@@ -123,27 +123,42 @@ static void engine_prefetch(kwr_engine *e, kwr_address *at, size_t count) {
 
 /* ---- states ---- */
 
-static kwr_status add_family(kwr_engine *e, uint32_t id) {
+static kwr_status add_family(kwr_engine *e) {
     rocks_db *db = e->db;
-    void *families = db->families, *states = e->states;
-    if (!kwr_grow_array(e->env, &families, &db->family_capacity, id + 1U, sizeof *db->families))
+    void *families = db->families;
+    const size_t id = db->family_count;
+    if (!kwr_grow_array(e->env, &families, &db->family_capacity, id + 1, sizeof *db->families))
         return KWR_ERR_NOMEM;
     db->families = families;
-    if (!kwr_grow_array(e->env, &states, &e->state_capacity, id + 1U, sizeof *e->states))
-        return KWR_ERR_NOMEM;
-    e->states = states;
     char name[32], *words = NULL;
-    (void)snprintf(name, sizeof name, "state-%u", id);
+    (void)snprintf(name, sizeof name, "state-%zu", id);
     rocksdb_column_family_handle_t *family =
         rocksdb_create_column_family(db->db, db->options, name, &words);
     if (words != NULL) return kwr_rocks_failed(e, words);
-    db->families[db->family_count++] = family;
-    e->states[e->state_count++] = (rocks_state){ .family = family };
+    e->states[id].family = db->families[db->family_count++] = family;
     return KWR_OK;
 }
 
+kwr_status kwr_rocks_add_families(kwr_engine *e) {
+    while (e->db->family_count < e->state_count)
+        KWR_TRY(add_family(e));
+    return KWR_OK;
+}
+
+/* Without a database to add it to, the family comes with that. */
 static kwr_status engine_add_state(kwr_engine *e, const kwr_state_info *info) {
-    if (info->id >= e->state_count) KWR_TRY(add_family(e, info->id));
+    if (info->id >= e->state_count) {
+        void *states = e->states;
+        if (!kwr_grow_array(e->env, &states, &e->state_capacity, info->id + 1U, sizeof *e->states))
+            return KWR_ERR_NOMEM;
+        e->states = states;
+        e->states[e->state_count++] = (rocks_state){ 0 };
+        const kwr_status status = e->db->db == NULL ? KWR_OK : kwr_rocks_add_families(e);
+        if (status < KWR_OK) {
+            e->state_count--;
+            return status;
+        }
+    }
     e->states[info->id].kind = info->kind;
     return KWR_OK;
 }

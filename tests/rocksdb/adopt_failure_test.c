@@ -219,7 +219,8 @@ static void call_by_call(bool memory) {
         fault_env *faults = fault_env_open(kwr_test_env(), FAULT_INLINE);
         instance whole;
         kwr_error err = { 0 };
-        open_whole(&whole, fault_env_env(faults));
+        instance_open_to_adopt(&whole, fault_env_env(faults), GROUPS,
+                               (kwr_key_group_range){ 0, GROUPS }, in_order, MODEL_STATES);
         if (memory)
             fault_env_fail_alloc(faults, n, FAULT_ONCE);
         else

@@ -23,8 +23,9 @@ uint64_t rng_next(rng *r) {
 
 static unsigned next_number;
 
-void instance_open(instance *in, const kwr_env *env, uint32_t groups, kwr_key_group_range range,
-                   const uint32_t *order, size_t count) {
+static void open_instance(instance *in, const kwr_env *env, uint32_t groups,
+                          kwr_key_group_range range, const uint32_t *order, size_t count,
+                          bool adopts) {
     *in = (instance){ .env = env, .range = range, .state_count = count };
     (void)snprintf(in->directory, sizeof in->directory, "%s/engine-%u", kwr_test_dir(),
                    next_number++);
@@ -39,7 +40,8 @@ void instance_open(instance *in, const kwr_env *env, uint32_t groups, kwr_key_gr
                                        .limits = &in->limits,
                                        .hash_mask = UINT64_MAX,
                                        .seed = 5,
-                                       .directory = in->directory };
+                                       .directory = in->directory,
+                                       .adopts = adopts };
     KWR_MUST_ERR(ops->open(&config, &in->engine, &err), err);
     for (size_t i = 0; i < MODEL_STATES; i++)
         in->ids[i] = UINT32_MAX;
@@ -48,6 +50,16 @@ void instance_open(instance *in, const kwr_env *env, uint32_t groups, kwr_key_gr
         KWR_MUST(ops->add_state(in->engine, &info));
         in->ids[order[id]] = id;
     }
+}
+
+void instance_open(instance *in, const kwr_env *env, uint32_t groups, kwr_key_group_range range,
+                   const uint32_t *order, size_t count) {
+    open_instance(in, env, groups, range, order, count, false);
+}
+
+void instance_open_to_adopt(instance *in, const kwr_env *env, uint32_t groups,
+                            kwr_key_group_range range, const uint32_t *order, size_t count) {
+    open_instance(in, env, groups, range, order, count, true);
 }
 
 void instance_close(instance *in) {

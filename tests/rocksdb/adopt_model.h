@@ -55,6 +55,9 @@ typedef struct instance {
 /* `order`: states of the model in the order they are added; `count` of them. */
 void instance_open(instance *in, const kwr_env *env, uint32_t groups, kwr_key_group_range range,
                    const uint32_t *order, size_t count);
+/* The same, to adopt what others have. */
+void instance_open_to_adopt(instance *in, const kwr_env *env, uint32_t groups,
+                            kwr_key_group_range range, const uint32_t *order, size_t count);
 void instance_close(instance *in); /* its directory must be gone then */
 /* Its database as a directory of its own, below the test's. */
 void instance_copy(instance *in, char path[256]);

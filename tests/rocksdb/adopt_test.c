@@ -59,7 +59,7 @@ static void rescale(instance *donors, size_t count, uint32_t groups, kwr_key_gro
             first = i;
     uint32_t order[MODEL_STATES];
     const size_t states = union_of(donors, count, first, order);
-    instance_open(out, kwr_test_env(), groups, range, order, states);
+    instance_open_to_adopt(out, kwr_test_env(), groups, range, order, states);
     donor_spec specs[PARTS_MAX];
     kwr_engine_donor list[PARTS_MAX];
     for (size_t i = 0; i < count; i++) {
