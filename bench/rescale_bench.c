@@ -9,8 +9,6 @@
  * nothing is to be clipped or loaded. Copying is done in batches of 500 writes, as is usual, and by
  * single writes. The rounds of all ways take turns. Directories are below $TMPDIR, else /tmp.
  */
-#include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "backend/key_group.h"
@@ -44,41 +42,6 @@ static void must_words(char *words, const char *what) {
     if (words == NULL) return;
     fprintf(stderr, "%s: %s\n", what, words);
     exit(1);
-}
-
-/* ---- which RocksDB this is ---- */
-
-/* A build with assertions refers to what an assertion calls. */
-static bool has_assertions(const char *path) {
-    static const char name[] = "__assert_fail";
-    bool found = false;
-    const int fd = open(path, O_RDONLY | O_CLOEXEC);
-    struct stat st;
-    if (fd < 0 || fstat(fd, &st) != 0) exit(1);
-    char *bytes = malloc((size_t)st.st_size);
-    size_t size = 0;
-    for (ssize_t n; bytes != NULL && (n = read(fd, bytes + size, (size_t)st.st_size - size)) > 0;)
-        size += (size_t)n;
-    close(fd);
-    found = bytes != NULL && memmem(bytes, size, name, sizeof name) != NULL;
-    free(bytes);
-    return found;
-}
-
-static void say_library(const bench *b) {
-    char line[512], path[512] = "";
-    FILE *maps = fopen("/proc/self/maps", "r");
-    while (maps != NULL && fgets(line, sizeof line, maps) != NULL && path[0] == '\0') {
-        const char *at = strchr(line, '/');
-        if (at == NULL || strstr(at, "librocksdb") == NULL) continue;
-        snprintf(path, sizeof path, "%.*s", (int)strcspn(at, "\n"), at);
-    }
-    if (maps != NULL) fclose(maps);
-    const char *build = path[0] == '\0'        ? "linked in"
-                        : has_assertions(path) ? "with assertions"
-                                               : "release";
-    bench_say(b, "RocksDB %s, %s (%s)\n", ROCKSDB_VERSION, build, path);
-    bench_json(b, "library", "\"version\":\"%s\",\"build\":\"%s\"", ROCKSDB_VERSION, build);
 }
 
 /* ---- engines ---- */
@@ -307,7 +270,6 @@ int main(int argc, char **argv) {
     }
     kwr_error err;
     bench_start(&s.b, "rescale", json, SEED);
-    say_library(&s.b);
     bench_must(kwr_env_posix_open(NULL, &s.env, &err), &err, "environment");
     const kwr_resources_options pool = { .struct_size = sizeof pool };
     bench_must(kwr_resources_open(s.env, &pool, &s.resources, &err), &err, "resources");
