@@ -3,6 +3,7 @@
 #include <stdatomic.h>
 
 #include "backend/core.h"
+#include "backend/resources.h"
 #include "base/limits.h"
 #include "base/memory.h"
 
@@ -52,8 +53,10 @@ static kwr_status shared_new(const kwr_backend_options *options, kwr_backend_sha
     *out = shared; /* released by whoever closes the half-built backend */
     if (kwr_type_copy(env, &options->key_type, &shared->key_type) < KWR_OK)
         return KWR_FAIL(err, KWR_ERR_NOMEM, 0, "no memory for a backend");
-    if (options->resources != NULL) return KWR_OK;
-    return kwr_resources_open(env, NULL, &shared->resources, err);
+    if (options->resources == NULL) return kwr_resources_open(env, NULL, &shared->resources, err);
+    kwr_resources_retain(options->resources);
+    shared->resources = options->resources;
+    return KWR_OK;
 }
 
 static kwr_status check_restored(const kwr_state_info *info, size_t id, const kwr_registry *known,
@@ -95,7 +98,7 @@ static kwr_status open_engine(kwr_backend *backend, const kwr_backend_options *o
                               const kwr_engine_choice *choice, kwr_error *err) {
     const kwr_engine_config config = {
         .env = options->env,
-        .resources = options->resources != NULL ? options->resources : backend->shared->resources,
+        .resources = backend->shared->resources,
         .max_parallelism = options->max_parallelism,
         .key_groups = options->key_groups,
         .limits = &backend->limits,

@@ -61,7 +61,7 @@ struct kwr_backend_shared {
     _Atomic uint32_t refs;  /* the backend and every view */
     _Atomic uint32_t views; /* alive */
     const kwr_env *env;
-    kwr_resources *resources; /* its own, else NULL */
+    kwr_resources *resources; /* its own, or the host's, counted */
     kwr_type key_type;
 };
 void kwr_backend_shared_release(kwr_backend_shared *shared); /* [any]; NULL is a no-op */

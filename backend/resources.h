@@ -20,4 +20,26 @@ void kwr_resources_unmap(kwr_resources *resources, void *block);
 bool kwr_resources_reserve(kwr_resources *resources, uint64_t bytes);
 void kwr_resources_unreserve(kwr_resources *resources, uint64_t bytes);
 
+/* Counted: the host's handle, and every backend with its views. [any] */
+void kwr_resources_retain(kwr_resources *resources);
+/* kwr_resources_close() by another name: the last one frees. */
+void kwr_resources_release(kwr_resources *resources);
+
+/* ---- engines that keep memory of their own ---- */
+
+/* What the backends of such an engine share: made by the first of them, ended with the resources.
+ */
+typedef struct kwr_resources_share {
+    void (*end)(struct kwr_resources_share *share);
+    void (*stats)(struct kwr_resources_share *share, kwr_resources_stats *out); /* [any] */
+} kwr_resources_share;
+/* Gives the share there is, or makes `fresh` the one: the caller ends what was not taken. */
+kwr_resources_share *kwr_resources_share_of(kwr_resources *resources, kwr_resources_share *fresh);
+
+const kwr_env *kwr_resources_env(const kwr_resources *resources);
+/* What options say; 0: nothing. */
+uint64_t kwr_resources_rocksdb_bytes(const kwr_resources *resources);
+/* Of each backend where no budget is stated, and the least for each. */
+enum { KWR_ROCKSDB_BYTES_EACH = 96 << 20, KWR_ROCKSDB_BYTES_MIN = 12 << 20 };
+
 #endif /* KWR_BACKEND_RESOURCES_H */

@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 
 #include "backend/core.h"
+#include "backend/resources.h"
 #include "base/memory.h"
 
 void kwr_backend_shared_release(kwr_backend_shared *shared) {
@@ -12,7 +13,7 @@ void kwr_backend_shared_release(kwr_backend_shared *shared) {
     if (atomic_fetch_sub_explicit(&shared->refs, 1, memory_order_acq_rel) != 1) return;
     const kwr_env *env = shared->env;
     kwr_type_free(env, &shared->key_type);
-    kwr_resources_close(shared->resources);
+    kwr_resources_release(shared->resources);
     kwr_free(env, shared, sizeof *shared);
 }
 

@@ -14,6 +14,7 @@
 
 #include "backend/rocksdb/rocks_engine.h"
 #include "backend/rocksdb/rocks_merge.h"
+#include "backend/rocksdb/rocks_pool.h"
 #include "base/bytes.h"
 #include "base/cleanup.h"
 #include "base/error.h"
@@ -39,8 +40,7 @@ typedef struct rocks_db {
     rocksdb_t *db;
     rocksdb_options_t *options; /* of the database and of every column family */
     rocksdb_block_based_table_options_t *table;
-    rocksdb_cache_t *cache;
-    rocksdb_filterpolicy_t *filter;
+    rocks_member member; /* of the pool, which has the cache */
     rocksdb_writeoptions_t *write;
     rocksdb_column_family_handle_t *first; /* the default one, not used */
     rocksdb_column_family_handle_t **families;
@@ -149,6 +149,7 @@ struct kwr_engine {
     size_t state_capacity;
     kwr_key_group_range key_groups;
     rocks_adopt_times adopt_times;
+    unsigned calls; /* since the last look at its memtables */
     bool bad; /* the database refused a write it had accepted: nothing can be trusted */
     char detail[256];
 };

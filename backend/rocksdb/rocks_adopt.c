@@ -190,6 +190,7 @@ static kwr_status open_base(adoption *a) {
                                                      o.names, o.options, o.families, &words);
     if (words != NULL) return kwr_rocks_report(a->err, words, "open the database", db->directory);
     db->db = opened;
+    kwr_rocks_pool_watch(db, true);
     db->first = o.families[0];
     for (size_t i = 0; i < donor->state_count; i++) {
         db->families[db->family_count++] = o.families[i + 1];

@@ -3,12 +3,13 @@
 #include "backend/rocksdb/rocks.h"
 
 enum {
-    CACHE_BYTES = 64 << 20,
-    WRITE_BUFFER_BYTES = 32 << 20, /* of all column families together */
-    CACHE_SHARD_BITS = 2,
     BLOOM_BITS = 10,
     FORMAT_VERSION = 5, /* of tables: newer releases read it, this one writes nothing else */
     OPEN_FILES = 512,
+    BLOCK_BYTES = 4 << 10,    /* of data, and of the parts of indexes and filters */
+    ARENAS_IN_MEMTABLES = 64, /* many families share the memtables: small pieces */
+    ARENA_BYTES_MOST = 1 << 20,
+    ARENA_BYTES_LEAST = 16 << 10,
 };
 
 uint8_t *kwr_rocks_room(const kwr_env *env, rocks_bytes *bytes, size_t size) {
@@ -31,41 +32,64 @@ void kwr_rocks_bytes_free(const kwr_env *env, rocks_bytes *bytes) {
     *bytes = (rocks_bytes){ 0 };
 }
 
+/*
+ * The parts of RocksDB's own that no call of ours sees: it switches memtables by itself when all of
+ * them fill two thirds of what this database may have at most, so that with those being flushed
+ * they stay within it. When other databases take their share, looks at the pool flush earlier.
+ */
+static void bound_memtables(rocks_db *db) {
+    const uint64_t each = kwr_rocks_pool_memtables_each(db->member.pool);
+    uint64_t arena = each / ARENAS_IN_MEMTABLES;
+    if (arena > ARENA_BYTES_MOST) arena = ARENA_BYTES_MOST;
+    if (arena < ARENA_BYTES_LEAST) arena = ARENA_BYTES_LEAST;
+    rocksdb_options_set_db_write_buffer_size(db->options, (size_t)(each - each / 3));
+    rocksdb_options_set_write_buffer_size(db->options, (size_t)(each / 2));
+    rocksdb_options_set_max_write_buffer_number(db->options, 2);
+    rocksdb_options_set_arena_block_size(db->options, (size_t)arena);
+}
+
+/* Index and filters in small parts, in the cache and counted by it: a large database needs no
+ * memory beyond it, and no lookup reads megabytes to find one key. */
+static void set_table(rocks_db *db, rocksdb_filterpolicy_t *filter) {
+    rocksdb_block_based_table_options_t *table = db->table;
+    rocksdb_block_based_options_set_block_cache(table, db->member.pool->cache);
+    rocksdb_block_based_options_set_block_size(table, BLOCK_BYTES);
+    rocksdb_block_based_options_set_metadata_block_size(table, BLOCK_BYTES);
+    rocksdb_block_based_options_set_format_version(table, FORMAT_VERSION);
+    /* The table options own the filter from here on. */
+    rocksdb_block_based_options_set_filter_policy(table, filter);
+    rocksdb_block_based_options_set_index_type(
+        table, rocksdb_block_based_table_index_type_two_level_index_search);
+    rocksdb_block_based_options_set_partition_filters(table, 1);
+    rocksdb_block_based_options_set_cache_index_and_filter_blocks(table, 1);
+    rocksdb_block_based_options_set_pin_l0_filter_and_index_blocks_in_cache(table, 1);
+    rocksdb_options_set_block_based_table_factory(db->options, table);
+}
+
 static bool make_options(rocks_db *db) {
     db->options = rocksdb_options_create();
     db->table = rocksdb_block_based_options_create();
-    db->cache = rocksdb_cache_create_lru(CACHE_BYTES);
     db->write = rocksdb_writeoptions_create();
     rocksdb_filterpolicy_t *filter = rocksdb_filterpolicy_create_bloom_full(BLOOM_BITS);
-    if (db->options == NULL || db->table == NULL || db->cache == NULL || db->write == NULL ||
-        filter == NULL) {
+    if (db->options == NULL || db->table == NULL || db->write == NULL || filter == NULL) {
         if (filter != NULL) rocksdb_filterpolicy_destroy(filter);
         return false;
     }
     rocksdb_options_set_create_if_missing(db->options, 1);
     rocksdb_options_set_error_if_exists(db->options, 1);
     rocksdb_options_set_paranoid_checks(db->options, 1);
-    rocksdb_options_set_db_write_buffer_size(db->options, WRITE_BUFFER_BYTES);
     rocksdb_options_set_max_open_files(db->options, OPEN_FILES);
     rocksdb_options_set_info_log_level(db->options, 4);
     rocksdb_options_set_keep_log_file_num(db->options, 1);
-    rocksdb_block_based_options_set_block_cache(db->table, db->cache);
-    rocksdb_block_based_options_set_format_version(db->table, FORMAT_VERSION);
-    /* The table options own the filter from here on. */
-    rocksdb_block_based_options_set_filter_policy(db->table, filter);
-    /* Index and filters in parts, in the cache and counted by it: a large database needs no memory
-     * beyond it. */
-    rocksdb_block_based_options_set_index_type(db->table, 2);
-    rocksdb_block_based_options_set_partition_filters(db->table, 1);
-    rocksdb_block_based_options_set_cache_index_and_filter_blocks(db->table, 1);
-    rocksdb_block_based_options_set_pin_l0_filter_and_index_blocks_in_cache(db->table, 1);
-    rocksdb_options_set_block_based_table_factory(db->options, db->table);
     rocksdb_options_set_merge_operator(db->options, kwr_rocks_merge_operator());
+    bound_memtables(db);
+    set_table(db, filter);
     rocksdb_writeoptions_disable_WAL(db->write, 1);
     return true;
 }
 
 void kwr_rocks_db_close(rocks_db *db) {
+    kwr_rocks_pool_watch(db, false);
     for (size_t i = 0; i < db->family_count; i++)
         rocksdb_column_family_handle_destroy(db->families[i]);
     db->family_count = 0;
@@ -88,7 +112,7 @@ static void free_all(rocks_db *db) {
     if (db->write != NULL) rocksdb_writeoptions_destroy(db->write);
     if (db->table != NULL) rocksdb_block_based_options_destroy(db->table);
     if (db->options != NULL) rocksdb_options_destroy(db->options);
-    if (db->cache != NULL) rocksdb_cache_destroy(db->cache);
+    kwr_rocks_pool_leave(db);
     const kwr_env *env = db->env;
     kwr_free(env, db->families, db->family_capacity * sizeof(void *));
     kwr_free_string(env, db->directory);
@@ -109,6 +133,7 @@ kwr_status kwr_rocks_db_create(rocks_db *db, kwr_error *err) {
     db->ours = true;
     if (words == NULL) {
         db->db = created;
+        kwr_rocks_pool_watch(db, true);
         return KWR_OK;
     }
     (void)KWR_FAIL(err, KWR_ERR_IO, 0,
@@ -129,6 +154,11 @@ kwr_status kwr_rocks_db_open(const kwr_engine_config *config, rocks_db **out, kw
     atomic_init(&db->references, 1);
     db->env = config->env;
     db->directory = kwr_copy_string(config->env, config->directory);
+    const kwr_status joined = kwr_rocks_pool_join(config->resources, db, err);
+    if (joined < KWR_OK) {
+        free_all(db);
+        return joined;
+    }
     if (db->directory == NULL || !make_options(db)) {
         free_all(db);
         return KWR_FAIL(err, KWR_ERR_NOMEM, 0, "engine rocksdb: no memory");

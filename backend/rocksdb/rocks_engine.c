@@ -46,6 +46,10 @@ void kwr_rocks_iterator_end(rocks_state *s) {
 kwr_status kwr_rocks_begin(kwr_engine *e, uint32_t state, rocks_state **out) {
     rocks_state *s = &e->states[state];
     if (e->bad) return KWR_ERR_POISONED;
+    if (++e->calls >= ROCKS_LOOK_EVERY) {
+        e->calls = 0;
+        kwr_rocks_pool_look(e->db);
+    }
     if (s->lent != NULL) rocksdb_pinnableslice_destroy(s->lent);
     s->lent = NULL;
     *out = s;
@@ -223,11 +227,13 @@ static void engine_stats(const kwr_engine *engine, kwr_backend_stats *out) {
         out->entry_bytes +=
             (uint64_t)(visible *
                        (double)property(&e->states[i], e, "rocksdb.estimate-live-data-size"));
-        out->mapped_bytes += property(&e->states[i], e, "rocksdb.cur-size-all-mem-tables");
+        out->memtable_bytes += property(&e->states[i], e, "rocksdb.size-all-mem-tables");
+        out->table_reader_bytes += property(&e->states[i], e, "rocksdb.estimate-table-readers-mem");
     }
     out->views = atomic_load_explicit(&e->db->views, memory_order_relaxed);
-    out->used_bytes = out->mapped_bytes;
-    out->mapped_bytes += rocksdb_cache_get_usage(e->db->cache);
+    out->used_bytes = out->memtable_bytes;
+    /* The cache is everybody's: kwr_resources_get_stats(). */
+    out->mapped_bytes = out->memtable_bytes + out->table_reader_bytes;
 }
 
 static const char *engine_detail(const kwr_engine *e) { return e->detail; }

@@ -30,6 +30,7 @@ static kwr_status write_batch(loading *l) {
     rocksdb_write(l->e->db->db, l->e->db->write, l->batch, &words);
     rocksdb_writebatch_clear(l->batch);
     l->bytes = 0;
+    kwr_rocks_pool_look(l->e->db);
     if (words == NULL) return KWR_OK;
     rocksdb_free(words);
     return KWR_ERR_IO;

@@ -21,22 +21,53 @@ typedef struct kwr_key_batch kwr_key_batch;
 typedef struct kwr_view kwr_view;
 
 /*
- * What several backends of one host share: the pool of large memory blocks and the cap over it.
- * Outlives every backend and view opened with it. Safe to share between threads.
+ * What several backends of one host share: the pool of large memory blocks, the cap over it, and
+ * the memory budget of engines on disk. Counted: every backend and view opened with it keeps it
+ * alive, so it may be closed before them. Safe to share between threads.
  */
 typedef struct kwr_resources_options {
     size_t struct_size;
     uint64_t memory_bytes_max; /* over all that the backends map; 0: no cap */
     uint64_t recycle_bytes;    /* free blocks kept mapped for reuse; default 256 MiB */
     bool huge_pages_off;       /* default: huge pages where the allocator gives them */
+    /*
+     * The memory of all backends on engine "rocksdb" together: one cache of blocks, indexes and
+     * filters for all of them, and memtables, a third of the budget, in equal shares. At least
+     * kwr_rocksdb_memory_min(1); a backend that it does not carry is refused. Counts as mapped
+     * as a whole while such a backend is open. 0: 96 MiB for each that is open.
+     */
+    uint64_t rocksdb_memory_bytes;
 } kwr_resources_options;
 
+/* Fails with KWR_ERR_RANGE (a budget that is too small: the text names the smallest),
+ * KWR_ERR_NOMEM. */
 KWR_API KWR_CHECK kwr_status kwr_resources_open(const kwr_env *env,
                                                 const kwr_resources_options *options,
                                                 kwr_resources **out, kwr_error *err);
 KWR_API void kwr_resources_close(kwr_resources *resources);
 /* Bytes mapped now, and the most ever. [any] */
 KWR_API uint64_t kwr_resources_mapped(const kwr_resources *resources, uint64_t *peak);
+/* The smallest rocksdb_memory_bytes that works for so many open backends. [any] */
+KWR_API uint64_t kwr_rocksdb_memory_min(uint32_t backends);
+
+typedef struct kwr_resources_stats {
+    size_t struct_size;
+    uint64_t mapped_bytes; /* as kwr_resources_mapped() */
+    uint64_t mapped_bytes_peak;
+    /* engine "rocksdb": what is allowed, and what is really used as RocksDB counts it */
+    uint64_t rocksdb_budget_bytes;
+    uint64_t rocksdb_used_bytes;      /* the sum of cache, memtables and table readers */
+    uint64_t rocksdb_used_bytes_peak; /* as seen at looks at least every 32 calls */
+    uint64_t rocksdb_cache_bytes;     /* blocks, indexes, filters */
+    uint64_t rocksdb_pinned_bytes;    /* of these: in use just now, cannot be evicted */
+    uint64_t rocksdb_memtable_bytes;  /* not flushed, or kept by an iterator */
+    uint64_t rocksdb_table_reader_bytes;
+    uint32_t rocksdb_backends;     /* open; with a view alive that outlives its backend it counts */
+    uint32_t rocksdb_backends_max; /* that the budget carries; UINT32_MAX: any number */
+} kwr_resources_stats;
+
+/* Set stats->struct_size first. [any] */
+KWR_API void kwr_resources_get_stats(const kwr_resources *resources, kwr_resources_stats *stats);
 
 enum { KWR_MAX_PARALLELISM_LIMIT = 32768, KWR_MAX_PARALLELISM_DEFAULT = 128 };
 
@@ -75,7 +106,7 @@ typedef struct kwr_backend_options {
 
 /*
  * Opens an empty backend. Everything opened from it ends with kwr_backend_close(), but for views,
- * which may outlive it and need only the env and resources. Fails with KWR_ERR_RANGE,
+ * which may outlive it and need only the env. Fails with KWR_ERR_RANGE,
  * KWR_ERR_NOMEM, KWR_ERR_UNSUPPORTED (unknown engine).
  */
 KWR_API KWR_CHECK kwr_status kwr_backend_open(const kwr_backend_options *options, kwr_backend **out,
@@ -148,6 +179,9 @@ typedef struct kwr_backend_stats {
     uint64_t copies;       /* pages copied because a view needed the old one */
     uint64_t splits;
     uint64_t views; /* alive */
+    /* engine "rocksdb"; the cache is shared, see kwr_resources_get_stats() */
+    uint64_t memtable_bytes;
+    uint64_t table_reader_bytes;
 } kwr_backend_stats;
 
 /* Set stats->struct_size first. */
