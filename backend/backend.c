@@ -106,6 +106,7 @@ static kwr_status open_engine(kwr_backend *backend, const kwr_backend_options *o
         .seed = options->seed,
         .engine_key_groups = options->engine_key_groups,
         .directory = options->directory,
+        .adopts = choice->adopts,
     };
     return choice->ops->open(&config, &backend->engine, err);
 }
@@ -142,10 +143,12 @@ kwr_status kwr_backend_open_engine(const kwr_backend_options *options,
 }
 
 kwr_status kwr_backend_open_with(const kwr_backend_options *options, const kwr_state_info *states,
-                                 size_t state_count, kwr_backend **out, kwr_error *err) {
+                                 size_t state_count, bool adopts, kwr_backend **out,
+                                 kwr_error *err) {
     kwr_backend_options complete;
     KWR_TRY(complete_options(options, &complete, err));
     const kwr_engine_choice engine = {
+        .adopts = adopts,
         .ops = kwr_engine_find(complete.engine),
         .hash_mask = UINT64_MAX,
     };
@@ -157,7 +160,7 @@ kwr_status kwr_backend_open_with(const kwr_backend_options *options, const kwr_s
 }
 
 kwr_status kwr_backend_open(const kwr_backend_options *options, kwr_backend **out, kwr_error *err) {
-    return kwr_backend_open_with(options, NULL, 0, out, err);
+    return kwr_backend_open_with(options, NULL, 0, false, out, err);
 }
 
 void kwr_backend_close(kwr_backend *backend) {

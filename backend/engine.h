@@ -146,6 +146,20 @@ typedef struct kwr_engine_donor {
     size_t state_count;
 } kwr_engine_donor;
 
+/* A file of an engine that keeps state in files, as a view has it. */
+typedef struct kwr_engine_file {
+    const char *name; /* in kwr_engine_ops.view_directory() */
+    /* No other file ever has it, whatever its name: its bytes are known by it. NULL: the file
+     * belongs to this view alone. */
+    const char *identity;
+    uint64_t length;
+    uint32_t state; /* whose entries are in it; 0 when of none in particular */
+    uint64_t entries;
+    uint64_t entry_bytes;
+} kwr_engine_file;
+
+typedef kwr_status (*kwr_engine_file_fn)(void *ctx, const kwr_engine_file *file);
+
 /* Subkeys are ordered as memcmp() orders them, a prefix first. */
 typedef enum kwr_seek {
     KWR_SEEK_FIRST = 0, /* `subkey` is not looked at */
@@ -161,6 +175,7 @@ typedef struct kwr_engine_ops {
     const char *name;       /* what kwr_backend_options.engine says */
     const char *native;     /* format of its native snapshots, such as "pages-1" */
     const char *reads;      /* what else install() takes, separated by spaces; or NULL */
+    const char *files;      /* format of its snapshots in files, such as "rocksdb-1"; or NULL */
     bool approximate_stats; /* entries and bytes in stats are estimates */
     bool local_files;       /* its state is in files in kwr_engine_config.directory */
 
@@ -224,6 +239,18 @@ typedef struct kwr_engine_ops {
      * history. Concurrent with the owner and with other walks. [any] */
     kwr_status (*view_walk)(kwr_engine_view *view, uint32_t state, uint32_t key_group,
                             kwr_entry_fn fn, void *fn_ctx);
+    /*
+     * For engines that keep state in files (`files` is not NULL), else NULL. As freeze, but what is
+     * in memory is made files first, and the view has a local directory with all files that hold
+     * what it sees, complete by themselves; it goes with the view.
+     */
+    kwr_status (*freeze_files)(kwr_engine *engine, kwr_engine_view **out);
+    /* NULL: made by freeze(), without files. [any] */
+    const char *(*view_directory)(const kwr_engine_view *view);
+    /* Each file once, borrowed for the call. KWR_ERR_IO and _CORRUPT leave what is wrong in `err`.
+     * [any] */
+    kwr_status (*view_files)(kwr_engine_view *view, kwr_engine_file_fn fn, void *fn_ctx,
+                             kwr_error *err);
     /* Native snapshot: every page image of one key group, all states. As view_walk. [any] */
     kwr_status (*view_images)(kwr_engine_view *view, uint32_t key_group, kwr_page_sink *sink);
 

@@ -16,6 +16,8 @@ typedef enum kwr_page_kind {
     KWR_PAGE_TREE = 4,      /* a leaf of one collection, or its record if too large for a page */
     KWR_PAGE_DELTA = 5,     /* reserved: incremental checkpoints */
     KWR_PAGE_ENTRIES = 6,   /* canonical: entries one after the other, for every engine */
+    KWR_PAGE_FILE = 7,      /* bytes of an engine's own file */
+    KWR_PAGE_FILE_END = 8,  /* what that file is, behind its bytes */
 } kwr_page_kind;
 
 typedef struct kwr_page_image {

@@ -26,7 +26,13 @@ static bool count_in(kwr_backend *backend) {
     return true;
 }
 
-kwr_status kwr_backend_freeze(kwr_backend *backend, kwr_view **out) {
+static kwr_status engine_freeze(kwr_backend *backend, bool files, kwr_engine_view **out) {
+    const kwr_engine_ops *ops = backend->ops;
+    if (files && ops->freeze_files != NULL) return ops->freeze_files(backend->engine, out);
+    return ops->freeze(backend->engine, out);
+}
+
+static kwr_status freeze(kwr_backend *backend, bool files, kwr_view **out) {
     kwr_error *err = &backend->error;
     kwr_view *view = (kwr_view *)kwr_calloc(backend->env, sizeof *view);
     if (view == NULL) return KWR_FAIL(err, KWR_ERR_NOMEM, 0, "no memory for a view");
@@ -36,15 +42,18 @@ kwr_status kwr_backend_freeze(kwr_backend *backend, kwr_view **out) {
                         "%u views are alive, limits.views_max: release one first",
                         backend->limits.views_max);
     }
-    const kwr_status status = backend->ops->freeze(backend->engine, &view->engine_view);
+    const kwr_status status = engine_freeze(backend, files, &view->engine_view);
     if (status < KWR_OK) {
         atomic_fetch_sub_explicit(&backend->shared->views, 1, memory_order_relaxed);
         kwr_free(backend->env, view, sizeof *view);
         if (status == KWR_ERR_NOMEM)
             return KWR_FAIL(err, status, 0,
                             "no memory to freeze; release views, or raise memory_bytes_max");
-        return KWR_FAIL(err, status, 0, "freeze: the engine '%s' failed with %s",
-                        backend->ops->name, kwr_status_name(status));
+        const char *detail =
+            backend->ops->detail == NULL ? "" : backend->ops->detail(backend->engine);
+        return KWR_FAIL(err, status, 0, "freeze: the engine '%s' failed with %s%s%s",
+                        backend->ops->name, kwr_status_name(status), detail[0] == '\0' ? "" : ": ",
+                        detail);
     }
     atomic_fetch_add_explicit(&backend->shared->refs, 1, memory_order_relaxed);
     view->shared = backend->shared;
@@ -60,6 +69,14 @@ kwr_status kwr_backend_freeze(kwr_backend *backend, kwr_view **out) {
     view->limits = backend->limits;
     *out = view;
     return KWR_OK;
+}
+
+kwr_status kwr_backend_freeze(kwr_backend *backend, kwr_view **out) {
+    return freeze(backend, false, out);
+}
+
+kwr_status kwr_backend_freeze_files(kwr_backend *backend, kwr_view **out) {
+    return freeze(backend, true, out);
 }
 
 void kwr_view_release(kwr_view *view) {

@@ -34,6 +34,7 @@ struct kwr_view {
 typedef struct kwr_engine_choice {
     const kwr_engine_ops *ops;
     uint64_t hash_mask; /* and-ed onto entry hashes; all ones: none lost */
+    bool adopts;        /* the engine's adopt() is the next call */
 } kwr_engine_choice;
 
 /*
@@ -46,10 +47,11 @@ kwr_status kwr_backend_open_engine(const kwr_backend_options *options,
 /*
  * Opens a backend that has these states already, with these ids, and is ready for the engine's
  * restore_begin(). A later open of a state by name finds the restored one and checks kind and
- * types.
+ * types. `adopts`: for the engine's adopt() instead.
  */
 kwr_status kwr_backend_open_with(const kwr_backend_options *options, const kwr_state_info *states,
-                                 size_t state_count, kwr_backend **out, kwr_error *err);
+                                 size_t state_count, bool adopts, kwr_backend **out,
+                                 kwr_error *err);
 kwr_engine *kwr_backend_engine(kwr_backend *backend, const kwr_engine_ops **ops);
 /*
  * Puts every entry of an image that the engine itself cannot install, after restore_end(). By the

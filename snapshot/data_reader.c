@@ -164,6 +164,12 @@ static const char *entry_fault(const kwr_data_file *file, const kwr_data_entry *
         return "its stored and decoded sizes do not fit";
     if (entry->codec > KWR_CODEC_LZ4) return "unknown codec";
     if (entry->state >= subtask->state_count) return "it belongs to no state of the manifest";
+    if (entry->kind == KWR_PAGE_FILE || entry->kind == KWR_PAGE_FILE_END) {
+        /* An engine's file may have been written by a subtask with other key groups. */
+        if (strcmp(subtask->format, "rocksdb-1") != 0)
+            return "files do not belong into this format";
+        return entry->key_group < owner->max_parallelism ? NULL : "there is no such key group";
+    }
     if (entry->key_group < key_group) return "it is not in the order of key groups";
     if (entry->key_group < subtask->key_groups.first ||
         entry->key_group - subtask->key_groups.first >= subtask->key_groups.count)

@@ -24,6 +24,7 @@ typedef struct kwr_lineage_item {
     uint64_t length;
     uint32_t state;
     uint32_t file; /* index in the set */
+    bool seen;     /* the digest is of the local file as this process read it */
 } kwr_lineage_item;
 
 typedef struct kwr_lineage_set {

@@ -9,12 +9,14 @@
 
 #include "backend/view.h"
 #include "base/bytes.h"
+#include "base/cleanup.h"
 #include "base/error.h"
 #include "base/limits.h"
 #include "base/planted.h"
 #include "keyweir/snapshot.h"
 #include "snapshot/checkpoint.h"
 #include "snapshot/data_reader.h"
+#include "snapshot/donors.h"
 #include "snapshot/lineage.h"
 #include "snapshot/log.h"
 
@@ -39,6 +41,8 @@ typedef struct source {
     kwr_storage_dir *inline_dir;            /* its own, or NULL */
     kwr_storage_reader *inline_reader;      /* may be that of the source before */
     bool foreign; /* of another engine: its entries are put after all images are installed */
+    bool files;   /* the engine's own files, to be adopted */
+    size_t first_file, open_files; /* of the job's: none without owned key groups */
 } source;
 
 typedef struct restore_job restore_job;
@@ -59,6 +63,8 @@ struct restore_job {
     kwr_limits limits;
     const kwr_backend_options *options;
     kwr_lineage *lineage; /* or NULL */
+    kwr_lineage_set *set; /* what is restored, for the lineage; or NULL */
+    bool adopts;          /* the engine takes files over */
     uint32_t max_parallelism;
     kwr_key_group_range owned;
     kwr_job_dirs dirs;
@@ -110,6 +116,17 @@ static kwr_status check_part(restore_job *job, size_t i, kwr_error *err) {
                         "snapshot handle %zu has keys of type %s, the backend's options say %s", i,
                         was, is);
     }
+    const kwr_engine_ops *ops = job->ops;
+    if (ops->adopt != NULL && ops->files != NULL && strcmp(ops->files, part->subtask.format) == 0) {
+        job->sources[i].files = true;
+        return KWR_OK;
+    }
+    if (strcmp(part->subtask.format, "rocksdb-1") == 0)
+        return KWR_FAIL(err, KWR_ERR_MISMATCH, 0,
+                        "snapshot handle %zu holds files of the engine rocksdb (rocksdb-1), which "
+                        "engine '%s' does not read: restore it with rocksdb and take a canonical "
+                        "snapshot, which every engine reads",
+                        i, ops->name);
     job->sources[i].foreign = !kwr_engine_reads(job->ops, part->subtask.format);
     if (!job->sources[i].foreign || strcmp(part->subtask.format, "pages-1") == 0 ||
         strcmp(part->subtask.format, "entries-1") == 0)
@@ -191,13 +208,32 @@ static kwr_status merge_state(restore_job *job, const kwr_state_info *info, uint
     return KWR_OK;
 }
 
+/* The handle of files with the most owned key groups: its states keep their numbers, so that its
+ * files can be taken as they are. */
+static size_t largest_of_files(const restore_job *job) {
+    size_t best = 0;
+    uint32_t most = 0;
+    for (size_t i = 0; i < job->source_count; i++) {
+        const kwr_key_group_range range = job->sources[i].part->subtask.key_groups;
+        const uint32_t first = range.first > job->owned.first ? range.first : job->owned.first;
+        const uint32_t end =
+            range_end(range) < range_end(job->owned) ? range_end(range) : range_end(job->owned);
+        if (!job->sources[i].files || end <= first || end - first <= most) continue;
+        most = end - first;
+        best = i;
+    }
+    return best;
+}
+
 static kwr_status merge_states(restore_job *job, kwr_error *err) {
     size_t total = 0;
     for (size_t i = 0; i < job->source_count; i++)
         total += job->sources[i].part->subtask.state_count;
     job->states = kwr_arena_array(job->arena, total, sizeof *job->states);
     if (job->states == NULL) return no_memory(err);
-    for (size_t i = 0; i < job->source_count; i++) {
+    const size_t best = largest_of_files(job);
+    for (size_t n = 0; n < job->source_count; n++) {
+        const size_t i = n == 0 ? best : n <= best ? n - 1 : n;
         source *s = &job->sources[i];
         const kwr_manifest_subtask *subtask = &s->part->subtask;
         s->state_ids = kwr_arena_array(job->arena, subtask->state_count, sizeof *s->state_ids);
@@ -328,10 +364,12 @@ static kwr_status open_files(restore_job *job, kwr_error *err) {
             job->file_sources[job->file_count++] = (uint32_t)i;
             KWR_TRY(kwr_data_file_load(file, err));
         }
+        s->first_file = first;
+        s->open_files = job->file_count - first;
         KWR_TRY(check_entries(job, i, first, err));
     }
     for (size_t i = 0; i < job->file_count; i++)
-        KWR_TRY(plan_file(job, (uint32_t)i, err));
+        if (!job->sources[job->file_sources[i]].files) KWR_TRY(plan_file(job, (uint32_t)i, err));
     return KWR_OK;
 }
 
@@ -457,20 +495,77 @@ static bool of_lineage(const restore_job *job) {
     return true;
 }
 
-static kwr_status fill_lineage(const restore_job *job, kwr_error *err) {
-    if (job->lineage == NULL || !of_lineage(job)) return KWR_OK;
-    kwr_lineage_set *set = kwr_lineage_set_new(job->env);
-    kwr_status status = set == NULL ? KWR_ERR_NOMEM : KWR_OK;
-    for (size_t i = 0; status >= KWR_OK && i < job->file_count; i++) {
+/* For images: files alone. What is adopted also says what is in them. */
+static kwr_status note_image_files(const restore_job *job, kwr_lineage_set *set) {
+    for (size_t i = 0; i < job->file_count; i++) {
         uint32_t index = 0;
-        if (job->files[i].file->name != NULL)
-            status = kwr_lineage_set_file(set, job->files[i].file, &index);
+        if (job->files[i].file->name == NULL || job->sources[job->file_sources[i]].files) continue;
+        KWR_TRY(kwr_lineage_set_file(set, job->files[i].file, &index));
     }
-    if (status < KWR_OK) {
-        kwr_lineage_set_release(set);
-        return no_memory(err);
+    return KWR_OK;
+}
+
+static kwr_status begin_set(restore_job *job, kwr_error *err) {
+    if (job->lineage == NULL || !of_lineage(job)) return KWR_OK;
+    job->set = kwr_lineage_set_new(job->env);
+    if (job->set == NULL || note_image_files(job, job->set) < KWR_OK) return no_memory(err);
+    return KWR_OK;
+}
+
+/* ---- engines of files ---- */
+
+static kwr_status adopt(restore_job *job, const kwr_donors *donors, const size_t *handles,
+                        kwr_error *err) {
+    kwr_engine_donor *list = kwr_arena_array(job->arena, donors->source_count, sizeof *list);
+    size_t count = 0;
+    if (list == NULL) return no_memory(err);
+    for (size_t i = 0; i < donors->source_count; i++) {
+        const kwr_manifest_subtask *subtask = &job->sources[handles[i]].part->subtask;
+        if (donors->sources[i].directory == NULL) continue;
+        list[count++] = (kwr_engine_donor){ .directory = donors->sources[i].directory,
+                                            .key_groups = subtask->key_groups,
+                                            .states = job->sources[handles[i]].state_ids,
+                                            .state_count = subtask->state_count };
     }
-    kwr_lineage_restored(job->lineage, set);
+    return job->ops->adopt(job->engine, list, count, err);
+}
+
+/* Every byte of every file is verified before the engine is told where they are. */
+static kwr_status fill_from_files(restore_job *job, kwr_error *err) {
+    kwr_donors donors = {
+        .env = job->env, .arena = job->arena, .directory = job->options->directory, .set = job->set
+    };
+    donors.sources = kwr_arena_array(job->arena, job->source_count, sizeof *donors.sources);
+    size_t *handles = kwr_arena_array(job->arena, job->source_count, sizeof *handles);
+    if (donors.sources == NULL || handles == NULL) return no_memory(err);
+    for (size_t i = 0; i < job->source_count; i++) {
+        const source *s = &job->sources[i];
+        if (!intersects(s->part->subtask.key_groups, job->owned)) continue;
+        handles[donors.source_count] = i;
+        donors.sources[donors.source_count++] =
+            (kwr_donor_source){ .files = job->files + s->first_file,
+                                .file_count = s->open_files,
+                                .state_ids = s->state_ids };
+    }
+    KWR_TRY(kwr_donors_write(&donors, err));
+    const kwr_status status = adopt(job, &donors, handles, err);
+    kwr_donors_remove(&donors);
+    return status;
+}
+
+/* All or none of the handles that matter are files. */
+static kwr_status choose_adoption(restore_job *job, kwr_error *err) {
+    size_t files = 0, others = 0;
+    for (size_t i = 0; i < job->source_count; i++) {
+        if (!intersects(job->sources[i].part->subtask.key_groups, job->owned)) continue;
+        files += job->sources[i].files;
+        others += !job->sources[i].files;
+    }
+    if (files > 0 && others > 0)
+        return KWR_FAIL(err, KWR_ERR_MISMATCH, 0,
+                        "some snapshot handles are files of the engine and some are not: restore "
+                        "from a checkpoint in which all are the same");
+    job->adopts = files > 0;
     return KWR_OK;
 }
 
@@ -479,6 +574,7 @@ static kwr_status fill_lineage(const restore_job *job, kwr_error *err) {
 static kwr_status fill_backend(restore_job *job, kwr_backend *backend, kwr_error *err) {
     job->backend = backend;
     job->engine = kwr_backend_engine(backend, &job->ops);
+    if (job->adopts) return fill_from_files(job, err);
     kwr_status status = job->ops->restore_begin(job->engine, job->options->seed);
     if (status < KWR_OK)
         return KWR_FAIL(err, status, 0, "engine '%s' cannot begin a restore", job->ops->name);
@@ -512,19 +608,23 @@ static kwr_status restore(restore_job *job, const char *name, const kwr_slice *h
         kwr_job_dirs_open(job->env, job->storage, name, false, &job->dirs, err);
     if (status < KWR_OK && status != KWR_ERR_MISSING) return status;
     KWR_TRY(open_files(job, err));
+    KWR_TRY(choose_adoption(job, err));
+    KWR_TRY(begin_set(job, err));
     kwr_backend *backend = NULL;
-    KWR_TRY(kwr_backend_open_with(options, job->states, job->state_count, &backend, err));
-    kwr_status filled = fill_backend(job, backend, err);
-    if (filled >= KWR_OK) filled = fill_lineage(job, err);
+    KWR_TRY(
+        kwr_backend_open_with(options, job->states, job->state_count, job->adopts, &backend, err));
+    const kwr_status filled = fill_backend(job, backend, err);
     if (filled < KWR_OK) {
         kwr_backend_close(backend);
         return filled;
     }
+    if (job->set != NULL) kwr_lineage_restored(job->lineage, KWR_TAKE(job->set));
     *out = backend;
     return KWR_OK;
 }
 
 static void restore_done(restore_job *job) {
+    kwr_lineage_set_release(job->set);
     for (size_t i = 0; i < job->file_count; i++)
         if (job->files != NULL) kwr_data_file_close(&job->files[i]);
     for (size_t i = 0; i < job->source_count; i++) {

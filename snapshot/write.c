@@ -7,19 +7,14 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "backend/view.h"
 #include "base/bytes.h"
-#include "base/cleanup.h"
 #include "base/error.h"
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/name.h"
 #include "base/planted.h"
-#include "keyweir/snapshot.h"
-#include "snapshot/data_writer.h"
-#include "snapshot/lineage.h"
-#include "snapshot/log.h"
 #include "snapshot/storage.h"
+#include "snapshot/write_job.h"
 
 enum {
     THREADS_MAX = 64,
@@ -28,44 +23,11 @@ enum {
 /* Below this much state more than one worker costs more (a file and a sync each) than it gains. */
 #define BYTES_PER_WORKER (UINT64_C(4) << 20)
 
-typedef struct write_job write_job;
-
-typedef struct worker {
-    write_job *job;
-    kwr_work work;
-    bool posted;
-    kwr_data_writer writer;
-    kwr_manifest_file file;
-    bool created;  /* a file of this name is ours to remove */
-    bool finished; /* `file` is filled */
-    char name[KWR_FILE_NAME_MAX];
-    kwr_status status;
-    kwr_error err;
-} worker;
-
-struct write_job {
-    kwr_view *view;
-    const kwr_snapshot_target *target;
-    const kwr_cancel *cancel;
-    kwr_limits limits;
-    kwr_job_dirs dirs;
-    kwr_data_header header;
-    uint64_t inline_max;
-    /* Shared by the workers, atomic. */
-    uint32_t next_group; /* index into the view's range */
-    uint32_t stop;       /* somebody failed: the result does not matter any more */
-    uint32_t spilled;    /* it does not fit inline */
-    uint64_t bytes;      /* of all data files so far, as they will be */
-    uint64_t sequence;   /* next file number */
-    size_t worker_count;
-    worker workers[THREADS_MAX];
-};
-
 void kwr_cancel_request(kwr_cancel *cancel) {
     __atomic_store_n(&cancel->flag, 1, __ATOMIC_RELAXED);
 }
 
-static kwr_status check_running(const write_job *job, kwr_error *err) {
+kwr_status kwr_write_check_running(const kwr_write_job *job, kwr_error *err) {
     if (job->cancel != NULL && __atomic_load_n(&job->cancel->flag, __ATOMIC_RELAXED) != 0)
         return KWR_FAIL(err, KWR_ERR_CANCELLED, 0, "snapshot of checkpoint %llu was cancelled",
                         (unsigned long long)job->target->checkpoint);
@@ -75,8 +37,8 @@ static kwr_status check_running(const write_job *job, kwr_error *err) {
 
 /* ---- one worker ---- */
 
-static kwr_status create_file(worker *w) {
-    write_job *job = w->job;
+kwr_status kwr_write_create_file(kwr_write_unit *w) {
+    kwr_write_job *job = w->job;
     kwr_storage *storage = job->target->storage;
     kwr_status status = KWR_ERR_EXISTS;
     /* A name may be left from an attempt whose removal failed: creating is exclusive, so the next
@@ -98,14 +60,14 @@ static kwr_status create_file(worker *w) {
     return status;
 }
 
-static bool spilled(const write_job *job) {
+static bool spilled(const kwr_write_job *job) {
     return __atomic_load_n(&job->spilled, __ATOMIC_RELAXED) != 0;
 }
 
 static kwr_status take_image(void *ctx, const kwr_page_image *image) {
-    worker *w = ctx;
-    write_job *job = w->job;
-    KWR_TRY(check_running(job, &w->err));
+    kwr_write_unit *w = ctx;
+    kwr_write_job *job = w->job;
+    KWR_TRY(kwr_write_check_running(job, &w->err));
     uint64_t added = w->writer.images == 0 ? KWR_DATA_FILE_FIXED : 0, stored = 0;
     if (image->key_group >= job->view->max_parallelism || image->state >= job->view->table->count)
         return KWR_FAIL(&w->err, KWR_ERR_MISUSE, 0,
@@ -114,14 +76,12 @@ static kwr_status take_image(void *ctx, const kwr_page_image *image) {
     added += stored;
     const uint64_t total = __atomic_add_fetch(&job->bytes, added, __ATOMIC_RELAXED);
     if (total > job->inline_max) __atomic_store_n(&job->spilled, 1, __ATOMIC_RELAXED);
-    if (w->writer.file == NULL && spilled(job)) KWR_TRY(create_file(w));
+    if (w->writer.file == NULL && spilled(job)) KWR_TRY(kwr_write_create_file(w));
     return kwr_data_writer_flush(&w->writer, &w->err);
 }
 
-static kwr_status write_groups(worker *w) {
-    write_job *job = w->job;
-    const kwr_view *view = job->view;
-    kwr_page_sink sink = { .ctx = w, .image = take_image };
+kwr_status kwr_write_begin(kwr_write_unit *w) {
+    const kwr_write_job *job = w->job;
     const kwr_env *env = job->target->env;
     kwr_data_header header = job->header;
     if (env->random->bytes(env->random->ctx, header.identity, sizeof header.identity) < KWR_OK)
@@ -129,8 +89,16 @@ static kwr_status write_groups(worker *w) {
     if (kwr_data_writer_begin(&w->writer, env, job->target->storage, &header,
                               !job->target->compression_off) < KWR_OK)
         return KWR_FAIL(&w->err, KWR_ERR_NOMEM, 0, "no memory to write a data file");
+    return KWR_OK;
+}
+
+static kwr_status write_groups(kwr_write_unit *w) {
+    kwr_write_job *job = w->job;
+    const kwr_view *view = job->view;
+    kwr_page_sink sink = { .ctx = w, .image = take_image };
+    KWR_TRY(kwr_write_begin(w));
     for (;;) {
-        KWR_TRY(check_running(job, &w->err));
+        KWR_TRY(kwr_write_check_running(job, &w->err));
         const uint32_t i = __atomic_fetch_add(&job->next_group, 1, __ATOMIC_RELAXED);
         if (i >= view->key_groups.count) break;
         KWR_TRY(view->ops->view_images(view->engine_view, view->key_groups.first + i, &sink));
@@ -142,35 +110,40 @@ static kwr_status write_groups(worker *w) {
 }
 
 static void run_worker(void *ctx) {
-    worker *w = ctx;
+    kwr_write_unit *w = ctx;
     w->status = write_groups(w);
     if (w->status < KWR_OK) __atomic_store_n(&w->job->stop, 1, __ATOMIC_RELAXED);
 }
 
 /* ---- all of them ---- */
 
-static void run_workers(write_job *job) {
+void kwr_write_run_workers(const kwr_write_job *job, kwr_write_worker *workers, size_t count) {
     const kwr_executor *executor = job->target->env->executor;
-    for (size_t i = 1; i < job->worker_count; i++) {
-        worker *w = &job->workers[i];
-        w->work = (kwr_work){ .run = run_worker, .ctx = w };
+    /* Compressing is work for the executor, which runs below its owner's priority; what cannot be
+     * posted is left to the others, and the first one is run here then. */
+    for (size_t i = 1; i <= count; i++) {
+        kwr_write_worker *w = &workers[i % count];
         w->posted = executor->post(executor->ctx, &w->work) >= KWR_OK;
     }
-    /* Compressing is work for the executor, which runs below its owner's priority; what cannot be
-     * posted is done here. */
-    worker *first = &job->workers[0];
-    first->work = (kwr_work){ .run = run_worker, .ctx = first };
-    first->posted = executor->post(executor->ctx, &first->work) >= KWR_OK;
-    if (!first->posted) run_worker(first);
-    for (size_t i = 0; i < job->worker_count; i++)
-        if (job->workers[i].posted) executor->wait(executor->ctx, &job->workers[i].work);
+    if (!workers[0].posted) workers[0].work.run(workers[0].work.ctx);
+    for (size_t i = 0; i < count; i++)
+        if (workers[i].posted) executor->wait(executor->ctx, &workers[i].work);
+}
+
+static kwr_status write_images(kwr_write_job *job, kwr_error *err) {
+    kwr_write_worker *workers = kwr_arena_array(job->arena, job->unit_count, sizeof *workers);
+    if (workers == NULL) return KWR_FAIL(err, KWR_ERR_NOMEM, 0, "no memory to write a snapshot");
+    for (size_t i = 0; i < job->unit_count; i++)
+        workers[i].work = (kwr_work){ .run = run_worker, .ctx = &job->units[i] };
+    kwr_write_run_workers(job, workers, job->unit_count);
+    return KWR_OK;
 }
 
 /* The failure that came first in time is unknown; one that is not a mere consequence is told. */
-static kwr_status first_failure(const write_job *job, kwr_error *err) {
-    const worker *told = NULL;
-    for (size_t i = 0; i < job->worker_count; i++) {
-        const worker *w = &job->workers[i];
+static kwr_status first_failure(const kwr_write_job *job, kwr_error *err) {
+    const kwr_write_unit *told = NULL;
+    for (size_t i = 0; i < job->unit_count; i++) {
+        const kwr_write_unit *w = &job->units[i];
         if (w->status >= KWR_OK) continue;
         if (told == NULL || (told->err.text[0] == '\0' && w->err.text[0] != '\0')) told = w;
     }
@@ -186,11 +159,11 @@ static kwr_status first_failure(const write_job *job, kwr_error *err) {
 }
 
 /* What stayed in memory: inline, or after all into files. */
-static kwr_status finish_rest(write_job *job, kwr_error *err) {
-    for (size_t i = 0; i < job->worker_count; i++) {
-        worker *w = &job->workers[i];
+static kwr_status finish_rest(kwr_write_job *job, kwr_error *err) {
+    for (size_t i = 0; i < job->unit_count; i++) {
+        kwr_write_unit *w = &job->units[i];
         if (w->finished || w->writer.images == 0) continue;
-        kwr_status status = spilled(job) ? create_file(w) : KWR_OK;
+        kwr_status status = spilled(job) ? kwr_write_create_file(w) : KWR_OK;
         if (status >= KWR_OK) status = kwr_data_writer_finish(&w->writer, &w->file, &w->err);
         if (status < KWR_OK) {
             if (err != NULL) *err = w->err;
@@ -202,7 +175,7 @@ static kwr_status finish_rest(write_job *job, kwr_error *err) {
 }
 
 /* Names of files and directories durable, whoever made the directories. */
-static kwr_status sync_names(const write_job *job, kwr_error *err) {
+static kwr_status sync_names(const kwr_write_job *job, kwr_error *err) {
     kwr_storage *storage = job->target->storage;
     if (KWR_PLANTED(shared_unsynced)) return KWR_OK;
     KWR_TRY(storage->ops->dir_sync(storage, job->dirs.shared, err));
@@ -210,10 +183,10 @@ static kwr_status sync_names(const write_job *job, kwr_error *err) {
     return storage->ops->dir_sync(storage, NULL, err);
 }
 
-static void remove_files(write_job *job) {
+static void remove_files(kwr_write_job *job) {
     kwr_storage *storage = job->target->storage;
-    for (size_t i = 0; i < job->worker_count; i++) {
-        worker *w = &job->workers[i];
+    for (size_t i = 0; i < job->unit_count; i++) {
+        kwr_write_unit *w = &job->units[i];
         const bool unfinished = w->writer.file != NULL;
         kwr_data_writer_done(&w->writer);
         if (!w->created || unfinished) continue;
@@ -223,110 +196,6 @@ static void remove_files(write_job *job) {
             kwr_log_line(job->target->env, KWR_LOG_WARNING, "snapshot", "leftover stays: %s",
                          err.text);
     }
-}
-
-/* ---- the handle ---- */
-
-static kwr_status describe_states(const write_job *job, kwr_subtask_part *part,
-                                  kwr_snapshot_result *result, kwr_error *err) {
-    const kwr_view *view = job->view;
-    kwr_manifest_state *states = kwr_arena_array(part->arena, view->table->count, sizeof *states);
-    if (states == NULL) return KWR_FAIL(err, KWR_ERR_NOMEM, 0, "no memory for a snapshot's handle");
-    for (size_t i = 0; i < view->table->count; i++) {
-        kwr_state_count count = { 0 };
-        states[i].info = view->table->states[i];
-        view->ops->view_count(view->engine_view, states[i].info.id, &count);
-        states[i].entries = count.entries;
-        states[i].entry_bytes = count.entry_bytes;
-        states[i].elements = count.elements;
-        result->entries += count.entries;
-    }
-    part->subtask.states = states;
-    part->subtask.state_count = view->table->count;
-    return KWR_OK;
-}
-
-static kwr_status describe_files(const write_job *job, kwr_subtask_part *part,
-                                 kwr_buffer *inline_bytes, kwr_snapshot_result *result,
-                                 kwr_error *err) {
-    kwr_manifest_file *files = kwr_arena_array(part->arena, job->worker_count, sizeof *files);
-    if (files == NULL) return KWR_FAIL(err, KWR_ERR_NOMEM, 0, "no memory for a snapshot's handle");
-    size_t count = 0;
-    for (size_t i = 0; i < job->worker_count; i++) {
-        const worker *w = &job->workers[i];
-        if (!w->finished) continue;
-        files[count] = w->file;
-        if (w->created) {
-            files[count].name = w->name;
-            result->files++;
-        } else {
-            files[count].offset = inline_bytes->size;
-            kwr_buffer_append(inline_bytes, w->writer.bytes.data, w->writer.bytes.size);
-        }
-        result->bytes_written += w->file.length;
-        result->raw_bytes += w->writer.raw;
-        count++;
-    }
-    result->files_used = count;
-    result->bytes_used = result->bytes_written;
-    result->sequence_next = __atomic_load_n(&job->sequence, __ATOMIC_RELAXED);
-    part->subtask.files = files;
-    part->subtask.file_count = count;
-    if (inline_bytes->failed)
-        return KWR_FAIL(err, KWR_ERR_NOMEM, 0, "no memory for a snapshot's inline bytes");
-    part->inline_bytes = (kwr_slice){ inline_bytes->data, inline_bytes->size };
-    return KWR_OK;
-}
-
-/* What this checkpoint uses, for the ones after it. */
-static kwr_status make_set(const write_job *job, const kwr_subtask_part *part,
-                           kwr_lineage_set **out, kwr_error *err) {
-    if (job->target->lineage == NULL) return KWR_OK;
-    kwr_lineage_set *set = kwr_lineage_set_new(job->target->env);
-    kwr_status status = set == NULL ? KWR_ERR_NOMEM : KWR_OK;
-    for (size_t i = 0; status >= KWR_OK && i < part->subtask.file_count; i++) {
-        uint32_t index = 0;
-        if (part->subtask.files[i].name != NULL)
-            status = kwr_lineage_set_file(set, &part->subtask.files[i], &index);
-    }
-    if (status < KWR_OK) {
-        kwr_lineage_set_release(set);
-        return KWR_FAIL(err, status, 0, "no memory to remember the files of a snapshot");
-    }
-    *out = set;
-    return KWR_OK;
-}
-
-static kwr_status make_handle(const write_job *job, kwr_snapshot_result *out, kwr_error *err) {
-    const kwr_env *env = job->target->env;
-    const kwr_view *view = job->view;
-    kwr_subtask_part part = {
-        .arena = kwr_arena_new(env, 0),
-        .subtask = { .index = job->target->subtask,
-                     .keyed = true,
-                     .key_groups = view->key_groups,
-                     .format = view->ops->native },
-        .key_type = view->key_type,
-        .seed = view->seed,
-        .engine_key_groups = view->engine_key_groups,
-        .max_parallelism = view->max_parallelism,
-    };
-    if (part.arena == NULL)
-        return KWR_FAIL(err, KWR_ERR_NOMEM, 0, "no memory for a snapshot's handle");
-    kwr_buffer inline_bytes = { .env = env };
-    kwr_snapshot_result result = { 0 };
-    kwr_lineage_set *set = NULL;
-    kwr_status status = describe_states(job, &part, &result, err);
-    if (status >= KWR_OK) status = describe_files(job, &part, &inline_bytes, &result, err);
-    if (status >= KWR_OK) status = make_set(job, &part, &set, err);
-    if (status >= KWR_OK) status = kwr_subtask_part_encode(env, &part, &result.handle, err);
-    if (status >= KWR_OK && set != NULL)
-        kwr_lineage_offer(job->target->lineage, job->target->checkpoint, KWR_TAKE(set));
-    kwr_lineage_set_release(set);
-    kwr_buffer_free(&inline_bytes);
-    kwr_arena_free(part.arena);
-    if (status >= KWR_OK) *out = result;
-    return status;
 }
 
 /* ---- preparation ---- */
@@ -351,7 +220,7 @@ static kwr_status check_target(const kwr_snapshot_target *target, kwr_error *err
     return KWR_OK;
 }
 
-static size_t choose_workers(const write_job *job) {
+static size_t choose_workers(const kwr_write_job *job) {
     const kwr_view *view = job->view;
     const kwr_executor *executor = job->target->env->executor;
     uint64_t bytes = 0;
@@ -368,7 +237,7 @@ static size_t choose_workers(const write_job *job) {
     return n == 0 ? 1 : (size_t)n;
 }
 
-static kwr_status prepare(write_job *job, kwr_error *err) {
+static kwr_status prepare(kwr_write_job *job, kwr_error *err) {
     const kwr_snapshot_target *target = job->target;
     const kwr_view *view = job->view;
     KWR_TRY(kwr_limits_complete(target->limits, &job->limits, err));
@@ -386,12 +255,8 @@ static kwr_status prepare(write_job *job, kwr_error *err) {
         job->inline_max = job->limits.message_bytes_max / 2;
     job->spilled = job->inline_max == 0;
     job->sequence = target->sequence;
-    job->worker_count = choose_workers(job);
-    for (size_t i = 0; i < job->worker_count; i++) {
-        worker *w = &job->workers[i];
-        w->job = job;
-        w->writer.bytes.env = w->writer.index.env = target->env;
-    }
+    job->arena = kwr_arena_new(target->env, 0);
+    if (job->arena == NULL) return KWR_FAIL(err, KWR_ERR_NOMEM, 0, "no memory to write a snapshot");
     /* Made by whoever claimed the job; here only for hosts that use this part alone. */
     kwr_status status =
         kwr_job_dirs_open(target->env, target->storage, target->job, false, &job->dirs, err);
@@ -405,16 +270,38 @@ static kwr_status prepare(write_job *job, kwr_error *err) {
     return status;
 }
 
-static kwr_status write_all(write_job *job, kwr_snapshot_result *out, kwr_error *err) {
+kwr_status kwr_write_make_units(kwr_write_job *job, size_t count, kwr_error *err) {
+    kwr_write_unit *units = kwr_arena_array(job->arena, count, sizeof *units);
+    if (units == NULL) return KWR_FAIL(err, KWR_ERR_NOMEM, 0, "no memory to write a snapshot");
+    for (size_t i = 0; i < count; i++) {
+        units[i].job = job;
+        units[i].writer.bytes.env = units[i].writer.index.env = job->target->env;
+    }
+    job->units = units;
+    job->unit_count = count;
+    return KWR_OK;
+}
+
+static bool has_files(const kwr_view *view) {
+    return view->ops->view_directory != NULL && view->ops->files != NULL &&
+           view->ops->view_directory(view->engine_view) != NULL;
+}
+
+static kwr_status write_all(kwr_write_job *job, kwr_snapshot_result *out, kwr_error *err) {
     KWR_TRY(prepare(job, err));
-    run_workers(job);
+    if (has_files(job->view)) {
+        KWR_TRY(kwr_write_files(job, err));
+    } else {
+        KWR_TRY(kwr_write_make_units(job, choose_workers(job), err));
+        KWR_TRY(write_images(job, err));
+    }
     KWR_TRY(first_failure(job, err));
     KWR_TRY(finish_rest(job, err));
     bool created = false;
-    for (size_t i = 0; i < job->worker_count; i++)
-        created = created || job->workers[i].created;
+    for (size_t i = 0; i < job->unit_count; i++)
+        created = created || job->units[i].created;
     if (created) KWR_TRY(sync_names(job, err));
-    return make_handle(job, out, err);
+    return kwr_write_handle(job, out, err);
 }
 
 kwr_status kwr_snapshot_write(kwr_view *view, const kwr_snapshot_target *options,
@@ -424,18 +311,15 @@ kwr_status kwr_snapshot_write(kwr_view *view, const kwr_snapshot_target *options
         return KWR_FAIL(err, KWR_ERR_MISUSE, 0, "kwr_snapshot_write: an argument is NULL");
     KWR_TRY(kwr_options_copy(options, &target, sizeof target, "kwr_snapshot_target", err));
     KWR_TRY(check_target(&target, err));
-    write_job *job = kwr_calloc(target.env, sizeof *job);
-    if (job == NULL) return KWR_FAIL(err, KWR_ERR_NOMEM, 0, "no memory to write a snapshot");
-    job->view = view;
-    job->target = &target;
-    job->cancel = cancel;
-    const kwr_status status = write_all(job, out, err);
+    kwr_write_job job = { .view = view, .target = &target, .cancel = cancel };
+    const kwr_status status = write_all(&job, out, err);
     if (status < KWR_OK)
-        remove_files(job);
+        remove_files(&job);
     else
-        for (size_t i = 0; i < job->worker_count; i++)
-            kwr_data_writer_done(&job->workers[i].writer);
-    kwr_job_dirs_close(&job->dirs);
-    kwr_free(target.env, job, sizeof *job);
+        for (size_t i = 0; i < job.unit_count; i++)
+            kwr_data_writer_done(&job.units[i].writer);
+    kwr_lineage_set_release(job.set);
+    kwr_job_dirs_close(&job.dirs);
+    if (job.arena != NULL) kwr_arena_free(job.arena);
     return status < KWR_OK ? status : KWR_OK;
 }

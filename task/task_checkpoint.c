@@ -267,7 +267,7 @@ void kwr_task_drop(kwr_task *task, uint64_t checkpoint) {
 }
 
 static kwr_status freeze(kwr_task *task, kwr_backend *backend, kwr_view **out) {
-    const kwr_status status = kwr_backend_freeze(backend, out);
+    const kwr_status status = kwr_backend_freeze_files(backend, out);
     if (status < KWR_OK) task->error = *kwr_backend_error(backend);
     return status;
 }

@@ -47,7 +47,8 @@ typedef struct rocks_db {
     size_t family_count;
     size_t family_capacity;
     char *directory;
-    bool ours; /* what is in the directory was put there by this object */
+    uint64_t checkpoints; /* made so far: numbers of their directories */
+    bool ours;            /* what is in the directory was put there by this object */
 } rocks_db;
 
 /* Without a database in it yet when config->adopts. */
@@ -156,6 +157,9 @@ struct kwr_engine {
 
 struct kwr_engine_view {
     rocks_db *db;
+    char *directory;                   /* with its files; NULL: it has none */
+    const rocksdb_livefiles_t *before; /* the database's files, around the making of it */
+    const rocksdb_livefiles_t *after;
     const rocksdb_snapshot_t *snapshot;
     rocksdb_column_family_handle_t **families;
     kwr_state_kind *kinds;
@@ -255,9 +259,30 @@ void kwr_rocks_view_count(kwr_engine_view *view, uint32_t state, kwr_state_count
 kwr_status kwr_rocks_view_walk(kwr_engine_view *view, uint32_t state, uint32_t key_group,
                                kwr_entry_fn fn, void *fn_ctx);
 kwr_status kwr_rocks_view_images(kwr_engine_view *view, uint32_t key_group, kwr_page_sink *sink);
+/* With its files (rocks_files.c). */
+kwr_status kwr_rocks_freeze_files(kwr_engine *e, kwr_engine_view **out);
+void kwr_rocks_view_files_done(kwr_engine_view *view);
+const char *kwr_rocks_view_directory(const kwr_engine_view *view);
+kwr_status kwr_rocks_view_files(kwr_engine_view *view, kwr_engine_file_fn fn, void *fn_ctx,
+                                kwr_error *err);
 kwr_status kwr_rocks_restore_begin(kwr_engine *e, uint64_t seed);
 kwr_status kwr_rocks_install(kwr_engine *e, const kwr_page_image *image, kwr_error *err);
 kwr_status kwr_rocks_restore_end(kwr_engine *e, kwr_error *err);
+
+/* ---- table files, read as bytes (rocks_table.c) ---- */
+
+enum { ROCKS_IDENTITY_MAX = 160, ROCKS_FAMILY_NAME_MAX = 64 };
+
+/* What a table says of itself. Fields that it does not say are empty. */
+typedef struct rocks_table {
+    char identity[ROCKS_IDENTITY_MAX]; /* database, session and number: unique */
+    char family[ROCKS_FAMILY_NAME_MAX];
+    uint64_t entries;
+    uint64_t entry_bytes;
+} rocks_table;
+
+/* False: it is not a table as this code knows them. */
+bool kwr_rocks_table_read(const kwr_env *env, kwr_file *file, uint64_t length, rocks_table *out);
 
 /* ---- restore from database directories (rocks_adopt.c) ---- */
 

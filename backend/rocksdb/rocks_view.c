@@ -9,6 +9,7 @@
 static void view_free(kwr_engine_view *view) {
     const kwr_env *env = view->db->env;
     if (view->snapshot != NULL) rocksdb_release_snapshot(view->db->db, view->snapshot);
+    kwr_rocks_view_files_done(view);
     kwr_free(env, view->families, view->state_count * sizeof(void *));
     kwr_free(env, view->kinds, view->state_count * sizeof *view->kinds);
     kwr_rocks_db_release(view->db);

@@ -161,6 +161,13 @@ KWR_API KWR_CHECK kwr_status kwr_key_batch_select(kwr_key_batch *batch, size_t i
  * view. Several views may live at once (limits.views_max, then KWR_ERR_BUSY). Ends every borrow.
  */
 KWR_API KWR_CHECK kwr_status kwr_backend_freeze(kwr_backend *backend, kwr_view **out);
+/*
+ * The same for a view that kwr_snapshot_write() is to write as the engine's own files, which then
+ * can be shared between checkpoints: rocksdb flushes what is in memory and links its files beside
+ * its directory, which takes time and local I/O. The page store has no files: as
+ * kwr_backend_freeze(). Fails as that does, and with KWR_ERR_IO, KWR_ERR_NOSPACE.
+ */
+KWR_API KWR_CHECK kwr_status kwr_backend_freeze_files(kwr_backend *backend, kwr_view **out);
 /* Releases a view; its memory is reused by the owner bit by bit. NULL is a no-op. [any] */
 KWR_API void kwr_view_release(kwr_view *view);
 
