@@ -53,13 +53,15 @@ kwr_status kwr_checkpoint_verify(const kwr_job_dirs *dirs, const kwr_limits *lim
                                  kwr_verify_result *out, kwr_error *err);
 
 /* Every entry of one operator (NULL: all), verified as it is read; of a subtask's operator state
- * behind its keyed state, with the inner subtask. */
+ * behind its keyed state, with the inner subtask. `directory`: local and not there yet, used for
+ * the files of engines that keep state in files; NULL: those are refused. */
 typedef kwr_status (*kwr_checkpoint_entry_fn)(void *ctx, const kwr_manifest_operator *op,
                                               const kwr_manifest_subtask *subtask,
                                               const kwr_state_info *state, const kwr_entry *entry);
 kwr_status kwr_checkpoint_walk(const kwr_job_dirs *dirs, const kwr_limits *limits,
                                const kwr_manifest *manifest, const char *operator_id,
-                               kwr_checkpoint_entry_fn fn, void *ctx, kwr_error *err);
+                               const char *directory, kwr_checkpoint_entry_fn fn, void *ctx,
+                               kwr_error *err);
 
 /*
  * The snapshot of a subtask, or of its operator state, as a handle for kwr_snapshot_restore(),

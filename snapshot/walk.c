@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/limits.h"
+#include "keyweir/snapshot.h"
 #include "snapshot/checkpoint.h"
 #include "snapshot/data_reader.h"
 #include "snapshot/storage.h"
@@ -16,6 +17,7 @@ typedef struct walk_job {
     const kwr_manifest *manifest;
     kwr_checkpoint_entry_fn fn;
     void *ctx;
+    const char *directory; /* local, for engines of files; or NULL */
     kwr_storage_dir *dir;
     kwr_storage_reader *inline_reader;
     char inline_path[KWR_STORAGE_PATH_MAX];
@@ -86,7 +88,61 @@ static kwr_status walk_file(walk_job *job, const kwr_manifest_file *listed,
     return status;
 }
 
+/* ---- engines of files ---- */
+
+static kwr_status walk_view(walk_job *job, kwr_view *view) {
+    for (uint32_t i = 0; i < view->key_groups.count; i++)
+        for (uint32_t state = 0; state < job->subtask->state_count; state++)
+            KWR_TRY(view->ops->view_walk(view->engine_view, state, view->key_groups.first + i,
+                                         give_entry, job));
+    return KWR_OK;
+}
+
+/* Tables are read by their engine alone: the subtask's files, verified, become a database in the
+ * local directory, which goes again. */
+static kwr_status walk_by_engine(walk_job *job) {
+    const kwr_manifest *manifest = job->manifest;
+    if (job->directory == NULL)
+        return KWR_FAIL(job->err, KWR_ERR_UNSUPPORTED, 0,
+                        "the state of operator %s is files of the engine rocksdb: reading its "
+                        "entries needs a local directory",
+                        job->op->id);
+    const kwr_backend_options options = { .struct_size = sizeof options,
+                                          .env = job->dirs->env,
+                                          .engine = "rocksdb",
+                                          .max_parallelism = manifest->max_parallelism,
+                                          .key_groups = job->subtask->key_groups,
+                                          .seed = manifest->seed,
+                                          .engine_key_groups = manifest->engine_key_groups,
+                                          .key_type = job->op->key_type,
+                                          .limits = job->limits,
+                                          .directory = job->directory };
+    kwr_bytes handle = { 0 };
+    kwr_backend *backend = NULL;
+    kwr_view *view = NULL;
+    KWR_TRY(
+        kwr_checkpoint_handle(job->dirs->env, manifest, job->op, job->subtask, &handle, job->err));
+    const kwr_slice slice = { handle.data, handle.size };
+    kwr_status status = kwr_snapshot_restore(&options, job->dirs->storage, job->dirs->job, &slice,
+                                             1, &backend, job->err);
+    kwr_bytes_free(&handle);
+    KWR_TRY(status);
+    status = kwr_backend_freeze(backend, &view);
+    if (status < KWR_OK && job->err != NULL) *job->err = *kwr_backend_error(backend);
+    if (status >= KWR_OK) {
+        status = walk_view(job, view);
+        if (status < KWR_OK && !job->ended_by_caller)
+            (void)KWR_FAIL(job->err, status, 0, "the entries of operator %s cannot be read: %s",
+                           job->op->id, kwr_status_name(status));
+    }
+    kwr_view_release(view);
+    kwr_backend_close(backend);
+    return status;
+}
+
 static kwr_status walk_subtask(walk_job *job) {
+    const char *format = job->subtask->format;
+    if (format != NULL && strcmp(format, "rocksdb-1") == 0) return walk_by_engine(job);
     const kwr_data_owner owner = {
         .limits = &job->limits,
         .operator_id = job->op->id,
@@ -118,8 +174,11 @@ static kwr_status walk_all(walk_job *job, const char *operator_id) {
 
 kwr_status kwr_checkpoint_walk(const kwr_job_dirs *dirs, const kwr_limits *limits,
                                const kwr_manifest *manifest, const char *operator_id,
-                               kwr_checkpoint_entry_fn fn, void *ctx, kwr_error *err) {
-    walk_job job = { .dirs = dirs, .manifest = manifest, .fn = fn, .ctx = ctx, .err = err };
+                               const char *directory, kwr_checkpoint_entry_fn fn, void *ctx,
+                               kwr_error *err) {
+    walk_job job = {
+        .dirs = dirs, .manifest = manifest, .fn = fn, .ctx = ctx, .directory = directory, .err = err
+    };
     KWR_TRY(kwr_limits_complete(limits, &job.limits, err));
     job.stored.env = job.plain.env = dirs->env;
     const kwr_status status = walk_all(&job, operator_id);

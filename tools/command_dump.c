@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* keyweir dump: the entries of keyed and operator state, all of them or the largest; of collections
  * each element. */
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "base/bytes.h"
 #include "tools/tool.h"
@@ -297,6 +300,31 @@ static int check_choice(const tool_options *options, const kwr_manifest *m) {
     return TOOL_GOOD;
 }
 
+static bool needs_directory(const kwr_manifest *manifest) {
+    for (size_t i = 0; i < manifest->operator_count; i++) {
+        const kwr_manifest_operator *op = &manifest->operators[i];
+        for (uint32_t j = 0; j < op->parallelism; j++)
+            if (op->subtasks[j].format != NULL && strcmp(op->subtasks[j].format, "rocksdb-1") == 0)
+                return true;
+    }
+    return false;
+}
+
+/* Files of RocksDB become a database for as long as they are read. `parent` is a new directory. */
+static bool make_directory(char *parent, size_t capacity, char *directory, size_t size) {
+    const char *base = getenv("TMPDIR");
+    snprintf(parent, capacity, "%s/keyweir-dump-XXXXXX", base == NULL ? "/tmp" : base);
+    if (mkdtemp(parent) == NULL) {
+        fprintf(stderr,
+                "keyweir: cannot make a directory for the files of RocksDB as %s: set "
+                "TMPDIR to a local directory with room for one subtask's state\n",
+                parent);
+        return false;
+    }
+    snprintf(directory, size, "%s/db", parent);
+    return true;
+}
+
 int tool_dump(const tool_options *options) {
     tool_checkpoint c;
     int code = tool_checkpoint_open(options->target, &c);
@@ -306,8 +334,19 @@ int tool_dump(const tool_options *options) {
     code = check_choice(options, c.manifest);
     if (code == TOOL_GOOD) {
         kwr_error err = { 0 };
-        const kwr_status status = kwr_checkpoint_walk(&c.dirs, &c.place.limits, c.manifest,
-                                                      options->operator_id, on_entry, &d, &err);
+        char parent[256], directory[300];
+        const bool local = needs_directory(c.manifest);
+        if (local && !make_directory(parent, sizeof parent, directory, sizeof directory)) {
+            tool_checkpoint_close(&c);
+            return TOOL_CANNOT_READ;
+        }
+        const kwr_status status =
+            kwr_checkpoint_walk(&c.dirs, &c.place.limits, c.manifest, options->operator_id,
+                                local ? directory : NULL, on_entry, &d, &err);
+        if (local) {
+            (void)rmdir(directory); /* empty, or gone */
+            (void)rmdir(parent);
+        }
         if (d.output_failed)
             code = TOOL_CANNOT_READ; /* main says so */
         else if (status < KWR_OK) {

@@ -203,18 +203,19 @@ KWR_TEST(checkpoint, is_walked_without_an_engine) {
         kwr_manifest *manifest = NULL;
         KWR_MUST_ERR(kwr_checkpoint_open(&job.dirs, NULL, newest, &manifest, &err), err);
         walk_count count = { 0 };
-        KWR_MUST_ERR(
-            kwr_checkpoint_walk(&job.dirs, NULL, manifest, "count", count_entry, &count, &err),
-            err);
+        KWR_MUST_ERR(kwr_checkpoint_walk(&job.dirs, NULL, manifest, "count", NULL, count_entry,
+                                         &count, &err),
+                     err);
         cr_assert(count.entries == 200 && count.numbers == 100);
         cr_assert(count.sum == 4950 * 1000 + 200);
         count = (walk_count){ .stop_at = 7 };
-        KWR_EXPECT(KWR_ERR_CANCELLED,
-                   kwr_checkpoint_walk(&job.dirs, NULL, manifest, NULL, count_entry, &count, &err));
+        KWR_EXPECT(KWR_ERR_CANCELLED, kwr_checkpoint_walk(&job.dirs, NULL, manifest, NULL, NULL,
+                                                          count_entry, &count, &err));
         cr_assert(count.entries == 7);
         KWR_EXPECT_ERR(
             KWR_ERR_RANGE,
-            kwr_checkpoint_walk(&job.dirs, NULL, manifest, "none", count_entry, &count, &err), err);
+            kwr_checkpoint_walk(&job.dirs, NULL, manifest, "none", NULL, count_entry, &count, &err),
+            err);
         kwr_manifest_free(manifest);
         /* Without the slot as well, and removed with all that is in it. */
         KWR_MUST_ERR(kwr_checkpoint_open_dir(&job.dirs, NULL, 2, 1, &manifest, &err), err);

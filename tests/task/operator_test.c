@@ -364,7 +364,7 @@ static content content_of(bench *b) {
     KWR_MUST_ERR(kwr_checkpoint_open(&dirs, NULL, kwr_log_newest(&log, NULL), &manifest, &err),
                  err);
     KWR_MUST_ERR(kwr_checkpoint_verify(&dirs, NULL, manifest, on_finding, &c, &result, &err), err);
-    KWR_MUST_ERR(kwr_checkpoint_walk(&dirs, NULL, manifest, NULL, on_entry, &c, &err), err);
+    KWR_MUST_ERR(kwr_checkpoint_walk(&dirs, NULL, manifest, NULL, NULL, on_entry, &c, &err), err);
     kwr_manifest_free(manifest);
     kwr_log_free(&log);
     kwr_job_dirs_close(&dirs);
