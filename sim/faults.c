@@ -32,6 +32,7 @@ static const char *const fault_names[KWR_SIM_FAULTS] = {
     [KWR_SIM_CLOCK_STEP] = "clock-step",
     [KWR_SIM_FILL] = "fill",
     [KWR_SIM_DAMAGE] = "damage",
+    [KWR_SIM_STALL] = "stall",
 };
 static const char *const call_names[KWR_SIM_CALLS] = {
     "root", "dir",   "list", "syncdir", "create", "open",  "write", "read",
@@ -44,14 +45,14 @@ const char *kwr_sim_fault_name(kwr_sim_fault fault) {
 const char *kwr_sim_call_name(kwr_sim_call call) { return call_names[call]; }
 
 static kwr_sim_place place_of(kwr_sim_fault fault) {
-    if (fault <= KWR_SIM_KILL_AFTER) return KWR_SIM_AT_CALL;
+    if (fault <= KWR_SIM_KILL_AFTER || fault == KWR_SIM_STALL) return KWR_SIM_AT_CALL;
     if (fault == KWR_SIM_NO_MEMORY) return KWR_SIM_AT_ALLOCATION;
     return fault <= KWR_SIM_DOUBLE_MESSAGE ? KWR_SIM_AT_MESSAGE : KWR_SIM_AT_STEP;
 }
 
 uint32_t kwr_sim_fitting(kwr_sim_call call) {
-    const uint32_t always =
-        1u << KWR_SIM_ERROR | 1u << KWR_SIM_KILL_BEFORE | 1u << KWR_SIM_KILL_AFTER;
+    const uint32_t always = 1u << KWR_SIM_ERROR | 1u << KWR_SIM_KILL_BEFORE |
+                            1u << KWR_SIM_KILL_AFTER | 1u << KWR_SIM_STALL;
     switch (call) {
     case KWR_SIM_WRITE: return always | 1u << KWR_SIM_SHORT;
     case KWR_SIM_READ:
@@ -115,6 +116,8 @@ static uint32_t draw_detail(kwr_sim *sim, kwr_sim_place place, kwr_sim_fault fau
     case KWR_SIM_CLOCK_STEP:
     case KWR_SIM_KILL_ONE: return (uint32_t)kwr_sim_next(&rng);
     case KWR_SIM_POWER: return (uint32_t)kwr_sim_below(&rng, KWR_SIM_POWER_OUTCOMES);
+    case KWR_SIM_STALL: /* as often around a millisecond as around a second */
+        return (uint32_t)kwr_sim_below(&rng, UINT64_C(1) << (1 + kwr_sim_below(&rng, 11)));
     case KWR_SIM_NO_FAULT:
     case KWR_SIM_SHORT:
     case KWR_SIM_LOSE_SYNC:

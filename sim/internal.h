@@ -12,6 +12,7 @@ enum {
     KWR_SIM_STREAM_IDS,
     KWR_SIM_STREAM_WORLD,
     KWR_SIM_STREAM_FAULTS, /* one for each place */
+    KWR_SIM_STREAM_SLOW = 50,
     KWR_SIM_STREAM_DETAIL = 100,
 };
 
@@ -67,6 +68,20 @@ kwr_status kwr_sim_error(kwr_error *err, kwr_status status, int sys_errno, const
     __attribute__((format(printf, 4, 5)));
 kwr_status kwr_sim_status_of(int sys_errno);
 
+/* ---- fibers ---- */
+
+typedef struct kwr_sim_fiber kwr_sim_fiber;
+
+/* Will run `run` on a stack of its own. `spare` keeps those that can be used again. */
+kwr_sim_fiber *kwr_sim_fiber_new(kwr_sim_fiber **spare, void (*run)(void *ctx), void *ctx);
+/* Also one that has not ended: what it was doing is forgotten. */
+void kwr_sim_fiber_free(kwr_sim_fiber **spare, kwr_sim_fiber *fiber);
+void kwr_sim_fibers_end(kwr_sim_fiber **spare);
+/* Lets it go on until it yields or ends; true: it has ended. */
+bool kwr_sim_fiber_resume(kwr_sim_fiber *fiber);
+/* Called on its own stack: back to whoever resumed it. */
+void kwr_sim_fiber_yield(kwr_sim_fiber *fiber);
+
 /* ---- faults ---- */
 
 const char *kwr_sim_fault_name(kwr_sim_fault fault);
@@ -91,6 +106,7 @@ enum { KWR_SIM_MAP = 2 << 20 };
 void *kwr_sim_pool_take(kwr_sim_pool *pool, size_t size);
 void kwr_sim_pool_give(kwr_sim_pool *pool, void *memory, size_t size);
 /* 2 MiB, zeroed and aligned. */
+kwr_sim_fiber **kwr_sim_pool_fibers(kwr_sim_pool *pool);
 void *kwr_sim_pool_map(kwr_sim_pool *pool, size_t size);
 void kwr_sim_pool_unmap(kwr_sim_pool *pool, void *memory, size_t size);
 

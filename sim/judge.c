@@ -43,6 +43,7 @@ static bool names_damage(const kwr_sim_attempt *a, const kwr_error *err) {
 
 static bool explained(const kwr_sim_attempt *a, const kwr_sim_causes *c, const kwr_error *err) {
     const bool overtaken = a->weather->newest > a->number;
+    const uint32_t struck = c->faults & ~(1u << KWR_SIM_STALL);
     switch (err->status) {
     case KWR_ERR_IO: return (c->faults & CALL_FAILED) != 0;
     case KWR_ERR_NOSPACE: return a->met_full || met(c, ENOSPC) || met(c, EDQUOT);
@@ -54,7 +55,7 @@ static bool explained(const kwr_sim_attempt *a, const kwr_sim_causes *c, const k
     case KWR_ERR_FENCED: return overtaken || a->beside;
     case KWR_ERR_LOCKED: return a->weather->living > 1;
     case KWR_ERR_UNKNOWN:
-    case KWR_ERR_POISONED:
+    case KWR_ERR_POISONED: return struck != 0 || a->met_full || overtaken;
     case KWR_ERR_DECLINED: return c->faults != 0 || a->met_full || overtaken;
     case KWR_ERR_CANCELLED:
         return c->faults != 0 || a->met_full || overtaken || a->lost_message || any_process_dead(a);

@@ -36,6 +36,7 @@ struct kwr_sim_pool {
     size_t left;
     void *maps[MAPS_KEPT];
     size_t map_count;
+    kwr_sim_fiber *fibers;
 };
 
 void *kwr_sim_must(void *memory) {
@@ -57,8 +58,11 @@ void kwr_sim_pool_free(kwr_sim_pool *pool) {
     }
     while (pool->map_count > 0)
         munmap(pool->maps[--pool->map_count], KWR_SIM_MAP);
+    kwr_sim_fibers_end(&pool->fibers);
     free(pool);
 }
+
+kwr_sim_fiber **kwr_sim_pool_fibers(kwr_sim_pool *pool) { return &pool->fibers; }
 
 /* The smallest class that holds `size`; CLASSES for none. */
 static unsigned class_of(size_t size) {

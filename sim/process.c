@@ -19,11 +19,23 @@ typedef struct block {
 } block;
 
 enum { QUEUE_MAX = 4096, NESTED_MAX = 16, HEADER = 64 };
+enum { MS = 1000000 };
 
 typedef struct queued {
     kwr_work *work;
     uint64_t due_ns;
 } queued;
+
+/* Work that has begun. It sleeps when a call of it takes long. */
+typedef struct begun {
+    struct begun *next;
+    kwr_sim_process *process;
+    kwr_work *work;
+    kwr_sim_fiber *fiber;
+    bool asleep;
+    uint64_t wakes_ns;
+    const kwr_work *waits_for;
+} begun;
 
 struct kwr_sim_process {
     kwr_sim *sim;
@@ -34,8 +46,9 @@ struct kwr_sim_process {
     uint64_t block_bytes;
     queued *queue;
     size_t queued, queue_capacity;
-    kwr_work *running[NESTED_MAX]; /* nested: work that waits for work */
-    size_t running_count;
+    begun *begun;   /* all of it, the newest first */
+    begun *current; /* what runs now; NULL: the process's own thread */
+    size_t nested;  /* work that waits for work */
     bool dead, without_faults, die_after;
     kwr_sim_causes causes;
     jmp_buf *out;
@@ -47,9 +60,28 @@ struct kwr_sim_process {
     kwr_observer observer;
 };
 
+/* Never returns: from a fiber to whoever resumed it, who dies in turn. */
 static void die(kwr_sim_process *p) {
     p->dead = true;
+    if (p->current != NULL) kwr_sim_fiber_yield(p->current->fiber);
     if (p->out != NULL) longjmp(*p->out, 1);
+}
+
+/* Work stands still, and others go on. */
+static void sleep_until(kwr_sim_process *p, uint64_t wakes_ns) {
+    p->current->asleep = true;
+    p->current->wakes_ns = wakes_ns;
+    kwr_sim_fiber_yield(p->current->fiber);
+}
+
+/* The own thread has nobody to hand over to: time passes for everyone. */
+static void stall(kwr_sim_process *p, uint32_t ms) {
+    const uint64_t until = p->sim->now_ns + (uint64_t)ms * MS;
+    if (p->current != NULL)
+        sleep_until(p, until);
+    else if (p->sim->now_ns < until)
+        p->sim->now_ns = until;
+    kwr_sim_trace(p->sim, "p%u goes on", p->number);
 }
 
 /* ---- calls of the file system ---- */
@@ -85,6 +117,7 @@ static kwr_sim_strike before_call(void *ctx, kwr_sim_call call, const char *name
     kwr_sim_trace(p->sim, "p%u %s %s", p->number, kwr_sim_call_name(call), name);
     const kwr_sim_strike strike = strike_at(p, call, name);
     if (strike.fault != KWR_SIM_NO_FAULT) remember_cause(p, strike);
+    if (strike.fault == KWR_SIM_STALL) stall(p, strike.detail);
     if (strike.fault == KWR_SIM_KILL_BEFORE) die(p);
     p->die_after = strike.fault == KWR_SIM_KILL_AFTER;
     return strike;
@@ -223,16 +256,44 @@ static kwr_status post_at(void *ctx, kwr_work *work, uint64_t due_ns) {
 
 static kwr_status post(void *ctx, kwr_work *work) { return post_at(ctx, work, 0); }
 
-static void take(kwr_sim_process *p, size_t index) {
-    const queued q = p->queue[index];
-    memmove(&p->queue[index], &p->queue[index + 1], (--p->queued - index) * sizeof q);
-    if (p->running_count == NESTED_MAX) {
+static void run_begun(void *ctx) {
+    const begun *b = ctx;
+    b->work->run(b->work->ctx);
+}
+
+static void forget(kwr_sim_process *p, begun *b) {
+    begun **link = &p->begun;
+    while (*link != b)
+        link = &(*link)->next;
+    *link = b->next;
+    kwr_sim_fiber_free(kwr_sim_pool_fibers(p->sim->pool), b->fiber);
+    free(b);
+}
+
+static void go_on(kwr_sim_process *p, begun *b) {
+    begun *before = p->current;
+    if (p->nested == NESTED_MAX) {
         fputs("sim: work waits for work, too deep\n", stderr);
         abort();
     }
-    p->running[p->running_count++] = q.work;
-    q.work->run(q.work->ctx);
-    p->running_count--;
+    b->asleep = false;
+    p->current = b;
+    p->nested++;
+    const bool ended = kwr_sim_fiber_resume(b->fiber);
+    p->nested--;
+    p->current = before;
+    if (p->dead) die(p);
+    if (ended) forget(p, b);
+}
+
+static void take(kwr_sim_process *p, size_t index) {
+    const queued q = p->queue[index];
+    memmove(&p->queue[index], &p->queue[index + 1], (--p->queued - index) * sizeof q);
+    begun *b = kwr_sim_must(malloc(sizeof *b));
+    *b = (begun){ .next = p->begun, .process = p, .work = q.work };
+    b->fiber = kwr_sim_fiber_new(kwr_sim_pool_fibers(p->sim->pool), run_begun, b);
+    p->begun = b;
+    go_on(p, b);
 }
 
 static size_t find(const kwr_sim_process *p, const kwr_work *work) {
@@ -249,29 +310,84 @@ static bool cancel(void *ctx, kwr_work *work) {
     return true;
 }
 
-static size_t due(const kwr_sim_process *p, size_t nth) {
+static begun *find_begun(const kwr_sim_process *p, const kwr_work *work) {
+    begun *b = p->begun;
+    while (b != NULL && b->work != work)
+        b = b->next;
+    return b;
+}
+
+/* The nth of what could go on now: queued work first, then what has slept enough. */
+static void run_nth(kwr_sim_process *p, size_t nth) {
     for (size_t i = 0; i < p->queued; i++)
-        if (p->queue[i].due_ns <= p->sim->now_ns && nth-- == 0) return i;
-    return SIZE_MAX;
+        if (p->queue[i].due_ns <= p->sim->now_ns && nth-- == 0) {
+            take(p, i);
+            return;
+        }
+    for (begun *b = p->begun; b != NULL; b = b->next)
+        if (b->asleep && b->wakes_ns <= p->sim->now_ns && nth-- == 0) {
+            go_on(p, b);
+            return;
+        }
+}
+
+static void no_end(void) {
+    fputs("sim: work waits for itself or for what waits for it\n", stderr);
+    abort();
+}
+
+/* What is waited for may wait for others, but not for the one that waits. */
+static void check_waiting(const kwr_sim_process *p, const kwr_work *work) {
+    if (p->current == NULL) return;
+    for (const begun *b = find_begun(p, work); b != NULL; b = find_begun(p, b->waits_for)) {
+        if (b == p->current) no_end();
+        if (b->waits_for == NULL) return;
+    }
+}
+
+static void pass_to(kwr_sim_process *p, uint64_t due_ns) {
+    if (due_ns > p->sim->now_ns) p->sim->now_ns = due_ns;
+}
+
+/* Whether what waits for sleeping work sleeps as well, instead of waking it when it is time. */
+static bool sleeps_too(kwr_sim_process *p, const begun *b) {
+    if (p->current == NULL) return false;
+    if (!b->asleep) return true; /* it runs below, and lets others run */
+    return b->wakes_ns > p->sim->now_ns && kwr_sim_below(&p->sim->schedule, 2) == 0;
+}
+
+/* A step towards the end of `work`, which is queued at `at` or has begun. */
+static void help(kwr_sim_process *p, size_t at, begun *b) {
+    if (b == NULL) {
+        pass_to(p, p->queue[at].due_ns);
+        take(p, at);
+    } else if (sleeps_too(p, b)) {
+        sleep_until(p, b->asleep ? b->wakes_ns : p->sim->now_ns);
+    } else if (!b->asleep) {
+        no_end();
+    } else {
+        pass_to(p, b->wakes_ns);
+        go_on(p, b);
+    }
 }
 
 /* Others may run first, as they would on other threads. */
 static void wait_for(void *ctx, kwr_work *work) {
     kwr_sim_process *p = ctx;
-    for (size_t i = 0; i < p->running_count; i++) {
-        if (p->running[i] != work) continue;
-        fputs("sim: work waits for itself or for what waits for it\n", stderr);
-        abort();
-    }
-    while (find(p, work) != SIZE_MAX) {
+    begun *self = p->current;
+    if (self != NULL) self->waits_for = work;
+    for (;;) {
+        const size_t at = find(p, work);
+        begun *b = find_begun(p, work);
+        if (at == SIZE_MAX && b == NULL) break;
+        check_waiting(p, work);
         const size_t runnable = kwr_sim_process_runnable(p);
-        size_t at = find(p, work);
-        if (runnable > 1 && p->running_count < NESTED_MAX - 4 &&
-            kwr_sim_below(&p->sim->schedule, 2) == 0)
-            at = due(p, kwr_sim_below(&p->sim->schedule, runnable));
-        if (p->queue[at].due_ns > p->sim->now_ns) p->sim->now_ns = p->queue[at].due_ns;
-        take(p, at);
+        if (runnable > 1 && p->nested < NESTED_MAX - 4 && kwr_sim_below(&p->sim->schedule, 2) == 0)
+            run_nth(p, kwr_sim_below(&p->sim->schedule, runnable));
+        else
+            help(p, at, b);
     }
+    if (self != NULL) self->waits_for = NULL;
 }
 
 /* ---- the process ---- */
@@ -299,6 +415,8 @@ kwr_sim_process *kwr_sim_process_open(kwr_sim *sim, kwr_sim_disk *disk, unsigned
 
 void kwr_sim_process_close(kwr_sim_process *p) {
     if (p == NULL) return;
+    while (p->begun != NULL)
+        forget(p, p->begun);
     while (p->blocks != NULL)
         block_free(p, p->blocks);
     while (p->maps != NULL)
@@ -322,7 +440,8 @@ bool kwr_sim_process_call(kwr_sim_process *p, void (*fn)(void *ctx), void *ctx) 
         return true;
     }
     p->out = &here;
-    p->running_count = 0;
+    p->current = NULL;
+    p->nested = 0;
     if (_setjmp(here) == 0) fn(ctx);
     p->out = NULL;
     return !p->dead;
@@ -332,6 +451,8 @@ size_t kwr_sim_process_runnable(const kwr_sim_process *p) {
     size_t count = 0;
     for (size_t i = 0; i < p->queued; i++)
         count += p->queue[i].due_ns <= p->sim->now_ns;
+    for (const begun *b = p->begun; b != NULL; b = b->next)
+        count += b->asleep && b->wakes_ns <= p->sim->now_ns;
     return count;
 }
 
@@ -342,18 +463,20 @@ typedef struct work_at {
 
 static void run_at(void *ctx) {
     const work_at *w = ctx;
-    take(w->p, w->index);
+    run_nth(w->p, w->index);
 }
 
 bool kwr_sim_process_work(kwr_sim_process *p, size_t index) {
-    work_at w = { p, due(p, index) };
-    return w.index != SIZE_MAX && kwr_sim_process_call(p, run_at, &w);
+    work_at w = { p, index };
+    return index < kwr_sim_process_runnable(p) && kwr_sim_process_call(p, run_at, &w);
 }
 
 uint64_t kwr_sim_process_due_ns(const kwr_sim_process *p) {
     uint64_t next = UINT64_MAX;
     for (size_t i = 0; i < p->queued; i++)
         if (p->queue[i].due_ns < next) next = p->queue[i].due_ns;
+    for (const begun *b = p->begun; b != NULL; b = b->next)
+        if (b->asleep && b->wakes_ns < next) next = b->wakes_ns;
     return next;
 }
 

@@ -236,12 +236,13 @@ static void strike(world *w, kwr_sim_strike s) {
     case KWR_SIM_NO_MEMORY:
     case KWR_SIM_LOSE_MESSAGE:
     case KWR_SIM_DOUBLE_MESSAGE:
+    case KWR_SIM_STALL:
     case KWR_SIM_FAULTS: break;
     }
 }
 
 static void disturb(world *w) {
-    const uint32_t fitting = (1u << KWR_SIM_FAULTS) - (1u << KWR_SIM_KILL_ONE);
+    const uint32_t fitting = (1u << (KWR_SIM_DAMAGE + 1)) - (1u << KWR_SIM_KILL_ONE);
     const kwr_sim_strike s = kwr_sim_at_place(w->sim, KWR_SIM_AT_STEP, fitting);
     if (s.fault != KWR_SIM_NO_FAULT) strike(w, s);
     if (w->full_until == w->steps) end_fill(w);

@@ -97,6 +97,8 @@ typedef enum kwr_sim_fault {
     KWR_SIM_CLOCK_STEP, /* the wall clock jumps; detail: milliseconds + 2^31 */
     KWR_SIM_FILL,       /* the disk is full but for some bytes, for a while */
     KWR_SIM_DAMAGE,     /* durable bytes change, for a while */
+    /* at a call of the file system again */
+    KWR_SIM_STALL, /* it takes long, and others go on meanwhile; detail: milliseconds */
     KWR_SIM_FAULTS,
 } kwr_sim_fault;
 

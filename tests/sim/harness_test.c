@@ -174,6 +174,80 @@ KWR_TEST(sim_process, each_errno_arrives_with_its_status_and_applies_nothing) {
     }
 }
 
+/* Work that writes a file, with a call of it that stalls. */
+typedef struct slow {
+    world w;
+    kwr_work work;
+    bool done;
+} slow;
+
+static void run_slow(void *ctx) {
+    slow *s = ctx;
+    write_file(&s->w);
+    s->done = true;
+}
+
+static void post_slow(void *ctx) {
+    slow *s = ctx;
+    const kwr_executor *executor = kwr_sim_process_env(s->w.process)->executor;
+    s->work = (kwr_work){ .run = run_slow, .ctx = s };
+    KWR_MUST(executor->post(executor->ctx, &s->work));
+}
+
+static void wait_slow(void *ctx) {
+    slow *s = ctx;
+    const kwr_executor *executor = kwr_sim_process_env(s->w.process)->executor;
+    executor->wait(executor->ctx, &s->work);
+}
+
+static void open_slow(slow *s, uint64_t call) {
+    s->w.strike = (kwr_sim_strike){ KWR_SIM_STALL, 7, call };
+    open_world(&s->w);
+    cr_assert(kwr_sim_process_call(s->w.process, post_slow, s));
+}
+
+KWR_TEST(sim_process, work_that_stalls_stands_still_while_others_go_on) {
+    for (uint64_t call = 1; call <= 6; call++) {
+        slow s = { 0 };
+        open_slow(&s, call);
+        const uint64_t begin = kwr_sim_now_ns(s.w.sim), end = begin + 7000000;
+        cr_assert(kwr_sim_process_work(s.w.process, 0) && !s.done && s.w.reached == call - 1);
+        cr_assert(kwr_sim_now_ns(s.w.sim) == begin && kwr_sim_process_runnable(s.w.process) == 0);
+        cr_assert(kwr_sim_process_due_ns(s.w.process) == end &&
+                  !kwr_sim_process_work(s.w.process, 0));
+        kwr_sim_set_now_ns(s.w.sim, end);
+        cr_assert(kwr_sim_process_runnable(s.w.process) == 1);
+        cr_assert(kwr_sim_process_work(s.w.process, 0) && s.done && has(&s.w, true, "hello"));
+        close_world(&s.w);
+    }
+}
+
+KWR_TEST(sim_process, waiting_for_stalled_work_takes_the_time_of_the_stall) {
+    slow s = { 0 };
+    open_slow(&s, 3);
+    const uint64_t end = kwr_sim_now_ns(s.w.sim) + 7000000;
+    cr_assert(kwr_sim_process_work(s.w.process, 0) && !s.done);
+    cr_assert(kwr_sim_process_call(s.w.process, wait_slow, &s));
+    cr_assert(s.done && kwr_sim_now_ns(s.w.sim) == end);
+    close_world(&s.w);
+    slow own = { .w.strike = { KWR_SIM_STALL, 7, 3 } }; /* on the process's own thread */
+    open_world(&own.w);
+    const uint64_t begin = kwr_sim_now_ns(own.w.sim);
+    cr_assert(kwr_sim_process_call(own.w.process, write_file, &own.w));
+    cr_assert(kwr_sim_now_ns(own.w.sim) == begin + 7000000 && has(&own.w, true, "hello"));
+    close_world(&own.w);
+}
+
+KWR_TEST(sim_process, killed_while_its_work_stalls_it_does_no_more) {
+    slow s = { 0 };
+    open_slow(&s, 3);
+    cr_assert(kwr_sim_process_work(s.w.process, 0));
+    kwr_sim_process_kill(s.w.process);
+    kwr_sim_set_now_ns(s.w.sim, kwr_sim_process_due_ns(s.w.process));
+    cr_assert(!kwr_sim_process_work(s.w.process, 0) && !s.done && !has(&s.w, false, "hello"));
+    close_world(&s.w);
+}
+
 static void hold_things(void *ctx) {
     world *w = ctx;
     const kwr_env *env = kwr_sim_process_env(w->process);
