@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * matrix [--crashes | --errors] [--schedules N] [--first SEED] [--max-calls N] [--jobs N --job I]:
- * every crash and every error of small jobs, one after the other, instead of a sample of them.
+ * matrix [--crashes | --double | --errors] [--schedules N] [--first SEED] [--max-calls N]
+ *        [--jobs N --job I] [--sample N] [--stride N]: every crash and every error of small jobs,
+ * one after the other, instead of a sample of them.
  *
  * A schedule is a seed without faults: it is run once to count its file calls. Then each call gets
  * its fault: the process dies behind it and the power fails, with each outcome; or the call fails
- * with each errno, once and from then on. The runs are those of the simulator, with its oracles,
- * and a failing one prints the command that replays it.
+ * with each errno, once and from then on. With --double every recovery from a crash is struck by a
+ * second one, at each of its calls; --sample N recovers from each Nth call only; --stride N leaves
+ * out all but each Nth call of a recovery, which must not count as all of them. The runs are those
+ * of the simulator, with its oracles, and a failing one prints the command that replays it.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -78,11 +81,19 @@ static size_t choices(void *state, unsigned actor) {
 
 /* ---- one run ---- */
 
+/* Recoveries that a second crash struck: how many calls they have, and at which it did. */
+typedef struct coverage {
+    uint64_t recoveries, calls, met;
+} coverage;
+
 typedef struct matrix {
     kwr_sim_subject subject;
     kwr_sim_pool *pool;
     kwr_sim_plan plan;
     uint64_t runs, failed, struck, whole, schedules, calls;
+    uint64_t second;         /* the call of a second crash, 0: none */
+    uint64_t sample, stride; /* of first and second crashes, with --double */
+    coverage twice;
     unsigned shown;
 } matrix;
 
@@ -112,6 +123,9 @@ static bool run_once(matrix *m, const kwr_sim_strike *strikes, size_t count, boo
     m->runs++;
     m->struck += result.strike_count > 0;
     m->whole += count > 0 && result.strike_count == count;
+    for (size_t i = 0; m->second != 0 && i < result.strike_count; i++)
+        m->twice.met +=
+            result.strikes[i].fault == KWR_SIM_KILL_AFTER && result.strikes[i].nth == m->second;
     m->failed += !good;
     if (!good && m->shown++ < 20) show_failure(m, strikes, count, &result);
     kwr_sim_result_clear(&result);
@@ -130,22 +144,46 @@ static uint64_t step_after(uint64_t n) {
 
 /* ---- crashes ---- */
 
-/* Again while the next attempt recovers: at each of its calls in turn. */
-static void crash_twice(matrix *m, kwr_sim_strike first[2], uint64_t *turn) {
-    /* The run with the first crash has just been watched. */
-    const uint64_t begin = first[0].nth + 1;
-    uint64_t end = seen.started[2] + AFTER_START;
-    if (seen.started[2] == 0) return; /* it ended before another attempt */
-    if (end > seen.calls) end = seen.calls;
-    if (end < begin) return;
-    const uint64_t n = begin + (*turn)++ % (end - begin + 1);
+/* The calls of the attempt that recovers, in the run just watched: those of its start, and some
+ * behind it. False: it ended before another attempt. */
+static bool recovery_of(const kwr_sim_strike *crash, uint64_t *begin, uint64_t *end) {
+    *begin = crash->nth + 1;
+    *end = seen.started[2] + AFTER_START;
+    if (seen.started[2] == 0) return false;
+    if (*end > seen.calls) *end = seen.calls;
+    return *end >= *begin;
+}
+
+/* Once more behind call `n`, of the recovery, with some outcome of a power loss. */
+static void crash_again(matrix *m, const kwr_sim_strike first[2], uint64_t n, uint64_t outcome) {
     const kwr_sim_strike strikes[4] = {
         first[0],
         first[1],
         { KWR_SIM_KILL_AFTER, 0, n },
-        { KWR_SIM_POWER, (uint32_t)(*turn % KWR_SIM_POWER_OUTCOMES), step_after(n) },
+        { KWR_SIM_POWER, (uint32_t)(outcome % KWR_SIM_POWER_OUTCOMES), step_after(n) },
     };
+    m->second = n;
     (void)run_once(m, strikes, 4, false);
+    m->second = 0;
+}
+
+/* While the next attempt recovers: at one of its calls, in turn, or at each. */
+static void crash_twice(matrix *m, const kwr_sim_strike first[2], uint64_t *turn, bool each) {
+    static watch recovering;
+    uint64_t begin, end;
+    if (!recovery_of(&first[0], &begin, &end)) return;
+    m->twice.recoveries++;
+    m->twice.calls += end - begin + 1;
+    if (!each) {
+        const uint64_t n = begin + (*turn)++ % (end - begin + 1);
+        crash_again(m, first, n, *turn);
+        return;
+    }
+    recovering = seen;
+    for (uint64_t n = begin; n <= end; n += m->stride) {
+        seen = recovering;
+        crash_again(m, first, n, (*turn)++);
+    }
 }
 
 static void all_crashes(matrix *m) {
@@ -160,8 +198,24 @@ static void all_crashes(matrix *m) {
         for (uint32_t outcome = 0; outcome < KWR_SIM_POWER_OUTCOMES; outcome++) {
             strikes[1].detail = outcome;
             (void)run_once(m, strikes, 2, false);
-            if (outcome == n % KWR_SIM_POWER_OUTCOMES) crash_twice(m, strikes, &turn);
+            if (outcome == n % KWR_SIM_POWER_OUTCOMES) crash_twice(m, strikes, &turn, false);
         }
+    }
+}
+
+/* Every call, then every call of the recovery from it. */
+static void all_double_crashes(matrix *m) {
+    static watch base;
+    uint64_t turn = m->plan.seed;
+    base = seen;
+    for (uint64_t n = 1; n <= base.calls; n += m->sample) {
+        seen = base;
+        const kwr_sim_strike strikes[2] = {
+            { KWR_SIM_KILL_AFTER, 0, n },
+            { KWR_SIM_POWER, (uint32_t)(n % KWR_SIM_POWER_OUTCOMES), step_after(n) },
+        };
+        (void)run_once(m, strikes, 2, false);
+        crash_twice(m, strikes, &turn, true);
     }
 }
 
@@ -207,53 +261,96 @@ static int replay(matrix *m, uint64_t seed, const char *faults) {
     return good ? 0 : 1;
 }
 
-int main(int argc, char **argv) {
-    uint64_t schedules = 2, first = 1, max_calls = 400, jobs = 1, job = 0, seed = 0;
-    const char *faults = NULL;
-    bool errors = false;
-    matrix m;
+typedef struct arguments {
+    uint64_t schedules, first, max_calls, jobs, job, seed, sample, stride;
+    const char *faults;
+    void (*all)(matrix *m);
+    const char *what;
+} arguments;
+
+static bool parse(int argc, char **argv, arguments *a) {
+    const struct {
+        const char *name;
+        void (*all)(matrix *m);
+    } modes[] = { { "--crashes", all_crashes },
+                  { "--double", all_double_crashes },
+                  { "--errors", all_errors } };
+    const struct {
+        const char *name;
+        uint64_t *value;
+    } numbers[] = { { "--schedules", &a->schedules },
+                    { "--first", &a->first },
+                    { "--max-calls", &a->max_calls },
+                    { "--jobs", &a->jobs },
+                    { "--job", &a->job },
+                    { "--seed", &a->seed },
+                    { "--sample", &a->sample },
+                    { "--stride", &a->stride } };
     for (int i = 1; i < argc; i++) {
-        uint64_t *number = NULL;
-        if (strcmp(argv[i], "--crashes") == 0) continue;
-        if (strcmp(argv[i], "--errors") == 0) {
-            errors = true;
-            continue;
-        }
-        if (strcmp(argv[i], "--schedules") == 0) number = &schedules;
-        if (strcmp(argv[i], "--first") == 0) number = &first;
-        if (strcmp(argv[i], "--max-calls") == 0) number = &max_calls;
-        if (strcmp(argv[i], "--jobs") == 0) number = &jobs;
-        if (strcmp(argv[i], "--job") == 0) number = &job;
-        if (strcmp(argv[i], "--seed") == 0) number = &seed;
-        if (i + 1 == argc || (number == NULL && strcmp(argv[i], "--faults") != 0)) {
+        size_t mode = 0, n = 0;
+        while (mode < 3 && strcmp(argv[i], modes[mode].name) != 0)
+            mode++;
+        while (n < sizeof numbers / sizeof numbers[0] && strcmp(argv[i], numbers[n].name) != 0)
+            n++;
+        if (mode < 3) {
+            a->all = modes[mode].all;
+            a->what = modes[mode].name + 2;
+        } else if (i + 1 < argc && strcmp(argv[i], "--faults") == 0) {
+            a->faults = argv[++i];
+        } else if (i + 1 < argc && n < sizeof numbers / sizeof numbers[0]) {
+            *numbers[n].value = strtoull(argv[++i], NULL, 10);
+        } else {
             fprintf(stderr, "matrix: '%s' is not an option with a value\n", argv[i]);
-            return 2;
+            return false;
         }
-        if (number == NULL)
-            faults = argv[++i];
-        else
-            *number = strtoull(argv[++i], NULL, 10);
     }
-    matrix_open(&m);
-    if (faults != NULL) return replay(&m, seed, faults);
-    for (uint64_t s = first, picked = 0; picked < schedules && s < first + 100 * schedules; s++) {
-        plan_quiet(&m, s);
-        if (!run_once(&m, NULL, 0, false) || seen.calls == 0 || seen.calls > max_calls) continue;
-        if (picked++ % jobs != job) continue;
-        m.schedules++;
-        m.calls += seen.calls;
-        if (errors)
-            all_errors(&m);
-        else
-            all_crashes(&m);
-    }
+    return a->jobs > 0 && a->sample > 0 && a->stride > 0;
+}
+
+/* False: something failed, nothing was struck, or not all that had to be. */
+static bool print_totals(const matrix *m, const arguments *a) {
+    const bool all = a->all != all_double_crashes || m->twice.met == m->twice.calls;
+    const uint64_t failed = m->failed + !all;
     printf("%s: %llu schedules, %llu storage calls, %llu runs, %llu of them struck (%llu by all "
            "their faults), %llu violations\n",
-           errors ? "errors" : "crashes", (unsigned long long)m.schedules,
-           (unsigned long long)m.calls, (unsigned long long)m.runs, (unsigned long long)m.struck,
-           (unsigned long long)m.whole, (unsigned long long)m.failed);
-    printf("%llu passed, %llu failed\n", (unsigned long long)(m.runs - m.failed),
-           (unsigned long long)m.failed);
+           a->what, (unsigned long long)m->schedules, (unsigned long long)m->calls,
+           (unsigned long long)m->runs, (unsigned long long)m->struck, (unsigned long long)m->whole,
+           (unsigned long long)m->failed);
+    if (m->twice.recoveries > 0)
+        printf("second crashes: %llu recoveries of %llu calls, struck behind %llu of them\n",
+               (unsigned long long)m->twice.recoveries, (unsigned long long)m->twice.calls,
+               (unsigned long long)m->twice.met);
+    if (!all) puts("FAILED: not every call of every recovery was struck");
+    printf("%llu passed, %llu failed\n", (unsigned long long)(m->runs - m->failed),
+           (unsigned long long)failed);
+    return failed == 0 && m->struck > 0;
+}
+
+int main(int argc, char **argv) {
+    arguments a = { .schedules = 2,
+                    .first = 1,
+                    .max_calls = 400,
+                    .jobs = 1,
+                    .sample = 1,
+                    .stride = 1,
+                    .all = all_crashes,
+                    .what = "crashes" };
+    matrix m;
+    if (!parse(argc, argv, &a)) return 2;
+    matrix_open(&m);
+    m.sample = a.sample;
+    m.stride = a.stride;
+    if (a.faults != NULL) return replay(&m, a.seed, a.faults);
+    for (uint64_t s = a.first, picked = 0; picked < a.schedules && s < a.first + 100 * a.schedules;
+         s++) {
+        plan_quiet(&m, s);
+        if (!run_once(&m, NULL, 0, false) || seen.calls == 0 || seen.calls > a.max_calls) continue;
+        if (picked++ % a.jobs != a.job) continue;
+        m.schedules++;
+        m.calls += seen.calls;
+        a.all(&m);
+    }
+    const bool good = print_totals(&m, &a);
     kwr_sim_pool_free(m.pool);
-    return m.failed == 0 && m.struck > 0 ? 0 : 1;
+    return good ? 0 : 1;
 }
