@@ -39,6 +39,7 @@
     X(floor_too_high, "R7 A1", "removal takes the lowest slot that is kept as well")              \
     X(unread_counts_as_unused, "R7 R10", "files of a manifest that cannot be read are removed")   \
     X(own_files_swept, "R7", "sweeping takes files of the attempt that sweeps")                   \
+    X(log_temps_stay, "R7", "temporary files of the log are not swept")                           \
     /* taking over */                                                                             \
     X(fence_skipped, "R6 A2", "a start publishes no fence and goes on as the attempt before")     \
     X(fence_not_on_top, "R6 A2", "a start does not look for slots above its fence")               \

@@ -7,7 +7,7 @@
 
 #include "sim/internal.h"
 
-enum { TWICE_EVERY = 64 };
+enum { TWICE_EVERY = 64, LINE = 4096 };
 
 typedef struct command {
     const kwr_sim_subject *subject;
@@ -73,6 +73,18 @@ typedef struct totals {
     uint64_t seeds, violations, steps, attempts, checks, trace, struck[KWR_SIM_FAULTS];
 } totals;
 
+static void add_result(const kwr_sim_result *result, totals *t) {
+    t->seeds++;
+    t->violations += result->failed;
+    t->steps += result->steps;
+    t->attempts += result->attempts;
+    t->checks += result->checks;
+    for (unsigned f = 0; f < KWR_SIM_FAULTS; f++)
+        t->struck[f] += result->struck[f];
+    t->trace = kwr_sim_mix(t->trace ^ result->trace);
+    if (result->failed) fflush(stdout);
+}
+
 static void run_seed(const command *c, uint64_t seed, totals *t) {
     const kwr_sim_run_options options = { .struct_size = sizeof options, .pool = c->pool };
     kwr_sim_plan plan;
@@ -89,19 +101,35 @@ static void run_seed(const command *c, uint64_t seed, totals *t) {
         }
         kwr_sim_result_clear(&again);
     }
-    if (result.failed) {
-        t->violations++;
-        report(c, &result, seed);
-        fflush(stdout);
-    }
-    t->seeds++;
-    t->steps += result.steps;
-    t->attempts += result.attempts;
-    t->checks += result.checks;
-    for (unsigned f = 0; f < KWR_SIM_FAULTS; f++)
-        t->struck[f] += result.struck[f];
-    t->trace = kwr_sim_mix(t->trace ^ result.trace);
+    if (result.failed) report(c, &result, seed);
+    add_result(&result, t);
     kwr_sim_result_clear(&result);
+}
+
+/* A line of a file of seeds: so many steps of the seed, with these faults and no others. */
+static bool run_list(const command *c, uint64_t seed, unsigned steps, const char *faults,
+                     totals *t) {
+    static const kwr_sim_strike none;
+    kwr_sim_run_options options = { .struct_size = sizeof options,
+                                    .pool = c->pool,
+                                    .replay = &none };
+    kwr_sim_plan plan;
+    kwr_sim_result result;
+    kwr_sim_strike *list = NULL;
+    if (strcmp(faults, "-") != 0) {
+        options.replay = list = kwr_sim_strikes_parse(faults, &options.replay_count);
+        if (list == NULL) return false;
+    }
+    kwr_sim_plan_of(seed, &plan);
+    plan.steps = steps;
+    kwr_sim_run(&plan, c->subject, &options, &result);
+    if (result.failed)
+        printf("VIOLATION %s\n  %s\n  replay: %s --seed %llu --steps %u --log --faults %s\n",
+               result.why, result.about, c->subject->name, (unsigned long long)seed, steps, faults);
+    add_result(&result, t);
+    kwr_sim_result_clear(&result);
+    free(list);
+    return true;
 }
 
 static void print_totals(const totals *t) {
@@ -115,17 +143,32 @@ static void print_totals(const totals *t) {
                f + 1 < KWR_SIM_FAULTS ? "," : "\n");
 }
 
+/* "SEED what it found", or "SEED STEPS FAULTS what it found", FAULTS a list or "-" for none. */
+static bool run_line(const command *c, const char *line, totals *t) {
+    unsigned long long seed;
+    unsigned steps;
+    char faults[LINE];
+    if (line[0] < '0' || line[0] > '9') return true;
+    const int fields = sscanf(line, "%llu %u %4095s", &seed, &steps, faults);
+    if (fields == 3) return run_list(c, seed, steps, faults, t);
+    run_seed(c, seed, t);
+    return fields == 1;
+}
+
 static bool run_file(const command *c, totals *t) {
-    char line[256];
+    char line[LINE];
+    bool good = true;
     FILE *file = fopen(c->seed_file, "r");
     if (file == NULL) {
         fprintf(stderr, "%s: cannot read %s\n", c->subject->name, c->seed_file);
         return false;
     }
-    while (fgets(line, sizeof line, file) != NULL)
-        if (line[0] >= '0' && line[0] <= '9') run_seed(c, strtoull(line, NULL, 10), t);
+    while (good && fgets(line, sizeof line, file) != NULL) {
+        good = run_line(c, line, t);
+        if (!good) fprintf(stderr, "%s: %s: %s", c->subject->name, c->seed_file, line);
+    }
     fclose(file);
-    return true;
+    return good;
 }
 
 static int run_many(const command *c) {

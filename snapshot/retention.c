@@ -319,7 +319,7 @@ static kwr_status sweep_log(void *ctx, const char *name) {
         note(s, s->dirs->storage->ops->remove(s->dirs->storage, s->dirs->log, name, &err), &err);
         return KWR_OK;
     }
-    if (strlen(name) != 5 + 16 + 1 + 16) return KWR_OK;
+    if (strlen(name) != 5 + 16 + 1 + 16 || KWR_PLANTED(log_temps_stay)) return KWR_OK;
     char slot[17];
     uint64_t number = 0;
     memcpy(slot, name + 5, 16);

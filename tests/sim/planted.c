@@ -21,7 +21,7 @@
 #include "base/planted.h"
 #include "tests/sim/job.h"
 
-enum { RULES = 10, WHY = 400, JOBS_MAX = 64, SEED_SECONDS = 20 };
+enum { RULES = 10, WHY = 400, FAULTS = 1600, JOBS_MAX = 64, SEED_SECONDS = 20 };
 
 typedef struct mistake {
     const char *name, *breaks, *what;
@@ -32,9 +32,17 @@ static const mistake mistakes[] = { { "none", "", "" }, KWR_PLANTED_TABLE(ROW) }
 #undef ROW
 enum { COUNT = sizeof mistakes / sizeof mistakes[0] };
 
+/* A run: a seed with faults as it draws them, or so many steps of it with a list of faults. */
+typedef struct recipe {
+    uint64_t seed; /* 0: none */
+    unsigned steps;
+    char faults[FAULTS]; /* "": as drawn; "-": none */
+} recipe;
+
 /* Shared with the process that runs it. */
 typedef struct outcome {
     uint64_t seed; /* being run, or that found it */
+    recipe found_by;
     bool found, done;
     char why[WHY];
 } outcome;
@@ -55,55 +63,106 @@ void sim_mistakes_pause(bool on) { paused = on; }
 
 /* ---- one mistake ---- */
 
-static bool run_seed(uint64_t seed, kwr_sim_pool *pool, outcome *out) {
-    const kwr_sim_run_options run = { .struct_size = sizeof run, .pool = pool };
-    kwr_sim_plan plan;
-    kwr_sim_result result;
-    out->seed = seed;
-    kwr_sim_plan_of(seed, &plan);
+static bool run(const recipe *r, kwr_sim_pool *pool, outcome *out, kwr_sim_plan *plan,
+                kwr_sim_result *result) {
+    static const kwr_sim_strike none;
+    kwr_sim_run_options run_options = { .struct_size = sizeof run_options, .pool = pool };
+    kwr_sim_strike *list = NULL;
+    out->seed = r->seed;
+    kwr_sim_plan_of(r->seed, plan);
+    if (r->steps > 0) plan->steps = r->steps;
+    if (strcmp(r->faults, "-") == 0)
+        run_options.replay = &none;
+    else if (r->faults[0] != '\0')
+        run_options.replay = list = kwr_sim_strikes_parse(r->faults, &run_options.replay_count);
     /* Of the processor, not of the clock: the machine may be busy. */
     const struct itimerval limit = { .it_value = { .tv_sec = SEED_SECONDS } };
     (void)setitimer(ITIMER_VIRTUAL, &limit, NULL);
-    kwr_sim_run(&plan, &sim_subject, &run, &result);
-    out->found = result.failed;
-    if (result.failed) snprintf(out->why, sizeof out->why, "%.*s", WHY - 1, result.why);
+    kwr_sim_run(plan, &sim_subject, &run_options, result);
+    free(list);
+    out->found = result->failed;
+    if (result->failed) snprintf(out->why, sizeof out->why, "%.*s", WHY - 1, result->why);
+    return out->found;
+}
+
+static bool fails(const recipe *r, kwr_sim_pool *pool, outcome *out) {
+    kwr_sim_plan plan;
+    kwr_sim_result result;
+    (void)run(r, pool, out, &plan, &result);
     kwr_sim_result_clear(&result);
     return out->found;
 }
 
-/* A seed that fails without the mistake as well has found something else. */
-static bool finds(unsigned which, uint64_t seed, kwr_sim_pool *pool, outcome *out) {
+/* What fails without the mistake as well has found something else. */
+static bool finds(unsigned which, const recipe *r, kwr_sim_pool *pool, outcome *out) {
     outcome without = { 0 };
     mistake_on = (kwr_planted_mistake)which;
-    if (!run_seed(seed, pool, out) || which == KWR_PLANTED_NONE) return out->found;
+    if (!fails(r, pool, out) || which == KWR_PLANTED_NONE) return out->found;
     mistake_on = KWR_PLANTED_NONE;
-    out->found = !run_seed(seed, pool, &without);
+    out->found = !fails(r, pool, &without);
+    if (out->found) out->found_by = *r;
     return out->found;
 }
 
-static void search(unsigned which, uint64_t recorded, uint64_t seeds, outcome *out) {
-    kwr_sim_pool *pool = kwr_sim_pool_new();
-    if (recorded == 0 || !finds(which, recorded, pool, out))
-        for (uint64_t seed = 1; seed <= seeds && !finds(which, seed, pool, out); seed++)
+/* The steps and faults it needs, which replay as long as the schedule drawn from the seed stays:
+ * nothing of plans is left in it. */
+static void shrink(unsigned which, kwr_sim_pool *pool, outcome *out) {
+    const recipe drawn = out->found_by;
+    recipe small = { .seed = drawn.seed };
+    outcome again = { 0 };
+    kwr_sim_plan plan;
+    kwr_sim_result result;
+    const struct itimerval endless = { 0 };
+    mistake_on = (kwr_planted_mistake)which;
+    (void)run(&drawn, pool, &again, &plan, &result);
+    (void)setitimer(ITIMER_VIRTUAL, &endless, NULL);
+    kwr_sim_shrink(&plan, &sim_subject, &result);
+    char *text = kwr_sim_strikes_text(result.strikes, result.strike_count);
+    small.steps = plan.steps;
+    const int size = snprintf(small.faults, sizeof small.faults, "%s", *text == '\0' ? "-" : text);
+    free(text);
+    kwr_sim_result_clear(&result);
+    if (size < FAULTS && small.steps > 0 && finds(which, &small, pool, &again)) *out = again;
+}
+
+/* The nth of what a file says has found it. */
+static bool recorded_for(const char *path, const char *name, unsigned nth, recipe *out) {
+    char line[FAULTS + 256], found[128];
+    bool result = false;
+    FILE *file = path == NULL ? NULL : fopen(path, "r");
+    if (file == NULL) return false;
+    while (!result && fgets(line, sizeof line, file) != NULL) {
+        unsigned long long seed = 0;
+        *out = (recipe){ 0 };
+        if (sscanf(line, "%127s %llu %u %1599s", found, &seed, &out->steps, out->faults) < 2 ||
+            strcmp(found, name) != 0)
             continue;
+        out->seed = seed;
+        result = nth-- == 0;
+    }
+    fclose(file);
+    return result;
+}
+
+static bool search_recorded(unsigned which, const char *path, kwr_sim_pool *pool, outcome *out) {
+    recipe r;
+    for (unsigned i = 0; recorded_for(path, mistakes[which].name, i, &r); i++)
+        if (finds(which, &r, pool, out)) return true;
+    return false;
+}
+
+static void search(unsigned which, const options *o, outcome *out) {
+    kwr_sim_pool *pool = kwr_sim_pool_new();
+    recipe r = { .seed = 1 };
+    if (!search_recorded(which, o->recorded, pool, out))
+        while (r.seed <= o->seeds && !finds(which, &r, pool, out))
+            r.seed++;
+    if (o->write != NULL && out->found && out->found_by.steps == 0) shrink(which, pool, out);
     out->done = true;
     kwr_sim_pool_free(pool);
 }
 
 /* ---- all of them ---- */
-
-/* The seed that found it last time, 0: none. */
-static uint64_t recorded_seed(const char *path, const char *name) {
-    char line[256], found[128];
-    unsigned long long seed = 0, result = 0;
-    FILE *file = path == NULL ? NULL : fopen(path, "r");
-    if (file == NULL) return 0;
-    while (fgets(line, sizeof line, file) != NULL)
-        if (sscanf(line, "%127s %llu", found, &seed) == 2 && strcmp(found, name) == 0)
-            result = seed;
-    fclose(file);
-    return result;
-}
 
 static void start(const options *o, unsigned which, outcome *out, pid_t *pid) {
     fflush(stdout);
@@ -115,7 +174,7 @@ static void start(const options *o, unsigned which, outcome *out, pid_t *pid) {
     if (*pid > 0) return;
     const struct rlimit none = { 0, 0 };
     (void)setrlimit(RLIMIT_CORE, &none);
-    search(which, recorded_seed(o->recorded, mistakes[which].name), o->seeds, out);
+    search(which, o, out);
     _exit(0);
 }
 
@@ -123,6 +182,7 @@ static void finish(unsigned which, int status, outcome *out) {
     const mistake *m = &mistakes[which];
     if (!out->done) {
         out->found = out->seed > 0;
+        out->found_by.seed = out->seed; /* it died in its shrinking, or in the run itself */
         if (WIFSIGNALED(status) && WTERMSIG(status) == SIGVTALRM)
             snprintf(out->why, sizeof out->why, "the run does not end");
         else
@@ -219,10 +279,16 @@ static bool write_seeds(const char *path, const outcome *outcomes) {
         perror(path);
         return false;
     }
-    fprintf(file, "# Planted mistakes and the seeds that found them: ./dev planted --write FILE\n");
-    for (unsigned i = 1; i < COUNT; i++)
-        if (outcomes[i].found)
-            fprintf(file, "%s %llu\n", mistakes[i].name, (unsigned long long)outcomes[i].seed);
+    fprintf(file,
+            "# Planted mistakes and what found them: a seed, and the steps and faults it needs,\n"
+            "# \"-\" for none. Made by ./dev planted --write FILE\n");
+    for (unsigned i = 1; i < COUNT; i++) {
+        const recipe *r = &outcomes[i].found_by;
+        if (!outcomes[i].found) continue;
+        fprintf(file, "%s %llu", mistakes[i].name, (unsigned long long)r->seed);
+        if (r->steps > 0) fprintf(file, " %u %s", r->steps, r->faults);
+        fputc('\n', file);
+    }
     return fclose(file) == 0;
 }
 
@@ -266,7 +332,8 @@ int main(int argc, char **argv) {
     }
     /* A simulator that objects to everything would score full marks. */
     outcome good = { 0 };
-    search(KWR_PLANTED_NONE, 0, 50, &good);
+    const options few = { .seeds = 50 };
+    search(KWR_PLANTED_NONE, &few, &good);
     if (good.found) {
         printf("without a mistake seed %llu fails: %s\n", (unsigned long long)good.seed, good.why);
         return 1;
