@@ -253,6 +253,10 @@ typedef struct kwr_engine_ops {
                              kwr_error *err);
     /* Native snapshot: every page image of one key group, all states. As view_walk. [any] */
     kwr_status (*view_images)(kwr_engine_view *view, uint32_t key_group, kwr_page_sink *sink);
+    /* Engines whose images have ids and epochs, for increments; NULL: those of others. Epochs of
+     * images in later views are greater if they changed after this view. At least
+     * KWR_EPOCH_RESTORED. [any] */
+    uint64_t (*view_epoch)(const kwr_engine_view *view);
 
     /*
      * Native restore into an engine without entries: install() may be called by several threads at

@@ -6,6 +6,8 @@
 #ifndef KWR_BACKEND_PAGE_IMAGE_H
 #define KWR_BACKEND_PAGE_IMAGE_H
 
+#include <stdbool.h>
+
 #include "keyweir/status.h"
 
 /* On disk: values are for ever. */
@@ -24,19 +26,40 @@ typedef struct kwr_page_image {
     kwr_page_kind kind;
     uint32_t state;
     uint32_t key_group;
-    uint64_t page_id; /* unique in its backend's lifetime */
+    uint64_t page_id; /* unique in its key group, for ever: restored pages keep theirs */
     uint64_t prefix;  /* hash page: the top `depth` bits of the entry hashes it holds, left
                          aligned, zeros below; else 0 */
     uint8_t depth;
     uint32_t entries; /* live entries inside */
+    uint64_t epoch;   /* of the engine, in which it was last changed; 0: not said */
     const void *bytes;
     size_t size;
 } kwr_page_image;
 
 typedef struct kwr_page_sink {
     void *ctx;
+    /*
+     * NULL, or asked before an image is made, with state, key group, id, kind and epoch filled in:
+     * *wanted false passes it over. Ids are unique in a key group, and an image whose epoch has not
+     * changed since the view before says the same as it did then. A failure ends the walk.
+     */
+    kwr_status (*page)(void *ctx, const kwr_page_image *image, bool *wanted);
     /* Takes the bytes before it returns. A failure ends the walk and is returned by it. */
     kwr_status (*image)(void *ctx, const kwr_page_image *image);
 } kwr_page_sink;
+
+enum {
+    KWR_EPOCH_RESTORED = 1, /* of all images that came by install() */
+};
+
+/* What is neither 0, which means none, nor near the end of the numbers. */
+static inline bool kwr_page_id_ok(uint64_t id) { return id != 0 && id < UINT64_C(1) << 62; }
+
+/* Does a sink want this page? */
+static inline kwr_status kwr_page_sink_ask(const kwr_page_sink *sink, const kwr_page_image *image,
+                                           bool *wanted) {
+    *wanted = true;
+    return sink->page == NULL ? KWR_OK : sink->page(sink->ctx, image, wanted);
+}
 
 #endif /* KWR_BACKEND_PAGE_IMAGE_H */

@@ -48,7 +48,7 @@ static kwr_status survey_file(survey *s, uint32_t donor, const kwr_manifest_file
     const kwr_status status = kwr_data_file_load(&file, err);
     for (uint64_t i = 0; status >= KWR_OK && i < listed->images; i++) {
         kwr_data_entry entry;
-        kwr_data_file_entry(&file, i, &entry);
+        if (!kwr_data_file_entry(&file, i, &entry)) continue;
         group_sum *sum = &s->groups[entry.key_group + 1];
         sum->bytes += KWR_DATA_PREFIX_SIZE + (uint64_t)entry.stored;
         sum->entries += entry.entries;

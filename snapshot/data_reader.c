@@ -150,7 +150,7 @@ kwr_status kwr_data_file_check_footer(kwr_data_file *file, kwr_error *err) {
 
 /* NULL, or what cannot be in an index. */
 static const char *entry_fault(const kwr_data_file *file, const kwr_data_entry *entry, uint64_t at,
-                               uint32_t key_group) {
+                               uint32_t key_group, bool used) {
     const kwr_data_owner *owner = file->owner;
     const kwr_manifest_subtask *subtask = owner->subtask;
     const uint64_t size = KWR_DATA_PREFIX_SIZE + (uint64_t)entry->stored;
@@ -163,7 +163,8 @@ static const char *entry_fault(const kwr_data_file *file, const kwr_data_entry *
             : entry->stored >= entry->raw || entry->raw / LZ4_RATIO_MAX > entry->stored)
         return "its stored and decoded sizes do not fit";
     if (entry->codec > KWR_CODEC_LZ4) return "unknown codec";
-    if (entry->state >= subtask->state_count) return "it belongs to no state of the manifest";
+    if (used && kwr_manifest_file_state(file->file, entry->state) >= subtask->state_count)
+        return "it belongs to no state of the manifest";
     if (entry->kind == KWR_PAGE_FILE || entry->kind == KWR_PAGE_FILE_END) {
         /* An engine's file may have been written by a subtask with other key groups. */
         if (strcmp(subtask->format, "rocksdb-1") != 0)
@@ -171,6 +172,8 @@ static const char *entry_fault(const kwr_data_file *file, const kwr_data_entry *
         return entry->key_group < owner->max_parallelism ? NULL : "there is no such key group";
     }
     if (entry->key_group < key_group) return "it is not in the order of key groups";
+    /* What this checkpoint does not use may be another subtask's. */
+    if (!used) return NULL;
     if (entry->key_group < subtask->key_groups.first ||
         entry->key_group - subtask->key_groups.first >= subtask->key_groups.count)
         return "its key group is none of its subtask's";
@@ -178,7 +181,7 @@ static const char *entry_fault(const kwr_data_file *file, const kwr_data_entry *
 }
 
 static kwr_status check_entries(kwr_data_file *file, kwr_error *err) {
-    uint64_t at = KWR_DATA_HEADER_SIZE;
+    uint64_t at = KWR_DATA_HEADER_SIZE, used = 0;
     uint32_t key_group = 0;
     for (uint64_t i = 0; i < file->file->images; i++) {
         kwr_data_entry entry;
@@ -186,16 +189,21 @@ static kwr_status check_entries(kwr_data_file *file, kwr_error *err) {
         if (!kwr_data_entry_decode(file->index + i * KWR_DATA_ENTRY_SIZE, &entry))
             fault = "reserved bytes are in use";
         else
-            fault = entry_fault(file, &entry, at, key_group);
+            fault = entry_fault(file, &entry, at, key_group, kwr_manifest_file_uses(file->file, i));
         if (fault != NULL) {
             char text[128];
             snprintf(text, sizeof text, "entry %llu: %s", (unsigned long long)i, fault);
             return part_fault(file, KWR_ERR_CORRUPT, file->index_offset + i * KWR_DATA_ENTRY_SIZE,
                               "index", text, err);
         }
-        at += KWR_DATA_PREFIX_SIZE + (uint64_t)entry.stored;
+        const uint64_t size = KWR_DATA_PREFIX_SIZE + (uint64_t)entry.stored;
+        at += size;
+        if (kwr_manifest_file_uses(file->file, i)) used += size;
         key_group = entry.key_group;
     }
+    if (used != file->file->live_bytes)
+        return part_fault(file, KWR_ERR_CORRUPT, file->index_offset, "index",
+                          "the images in use have not as many bytes as the manifest says", err);
     if (at != file->index_offset)
         return part_fault(file, KWR_ERR_CORRUPT, at, "index", "there are bytes no entry speaks of",
                           err);
@@ -223,15 +231,16 @@ kwr_status kwr_data_file_load(kwr_data_file *file, kwr_error *err) {
     return kwr_data_file_load_index(file, err);
 }
 
-void kwr_data_file_entry(const kwr_data_file *file, uint64_t index, kwr_data_entry *out) {
+bool kwr_data_file_entry(const kwr_data_file *file, uint64_t index, kwr_data_entry *out) {
     (void)kwr_data_entry_decode(file->index + index * KWR_DATA_ENTRY_SIZE, out);
+    return kwr_manifest_file_uses(file->file, index);
 }
 
 void kwr_data_file_count(const kwr_data_file *file, uint64_t *sums) {
     for (uint64_t i = 0; i < file->file->images; i++) {
         kwr_data_entry entry;
-        kwr_data_file_entry(file, i, &entry);
-        sums[entry.state] += entry.entries;
+        if (kwr_data_file_entry(file, i, &entry))
+            sums[kwr_manifest_file_state(file->file, entry.state)] += entry.entries;
     }
 }
 
@@ -240,13 +249,15 @@ void kwr_data_file_count(const kwr_data_file *file, uint64_t *sums) {
 kwr_status kwr_data_image_fault(const kwr_data_file *file, const kwr_data_entry *entry,
                                 kwr_status status, const char *text, kwr_error *err) {
     const kwr_data_owner *owner = file->owner;
-    return KWR_FAIL(err, status, 0,
-                    "'%s' is damaged at offset %llu: page image%s%s, subtask %u, state '%.100s', "
-                    "key group %u: %s",
-                    file->path, (unsigned long long)(file->base + entry->offset),
-                    owner->operator_id == NULL ? "" : " of operator ",
-                    owner->operator_id == NULL ? "" : owner->operator_id, owner->subtask->index,
-                    owner->subtask->states[entry->state].info.name, entry->key_group, text);
+    return KWR_FAIL(
+        err, status, 0,
+        "'%s' is damaged at offset %llu: page image%s%s, subtask %u, state '%.100s', "
+        "key group %u: %s",
+        file->path, (unsigned long long)(file->base + entry->offset),
+        owner->operator_id == NULL ? "" : " of operator ",
+        owner->operator_id == NULL ? "" : owner->operator_id, owner->subtask->index,
+        owner->subtask->states[kwr_manifest_file_state(file->file, entry->state)].info.name,
+        entry->key_group, text);
 }
 
 kwr_status kwr_data_image(const kwr_data_file *file, const kwr_data_entry *entry,
@@ -270,7 +281,7 @@ kwr_status kwr_data_image(const kwr_data_file *file, const kwr_data_entry *entry
     }
     *out = (kwr_page_image){
         .kind = (kwr_page_kind)entry->kind,
-        .state = entry->state,
+        .state = kwr_manifest_file_state(file->file, entry->state),
         .key_group = entry->key_group,
         .page_id = entry->page_id,
         .prefix = entry->prefix,

@@ -61,15 +61,16 @@ kwr_status kwr_data_file_load_index(kwr_data_file *file, kwr_error *err);
 /* All three. */
 kwr_status kwr_data_file_load(kwr_data_file *file, kwr_error *err);
 
-void kwr_data_file_entry(const kwr_data_file *file, uint64_t index, kwr_data_entry *out);
-/* Adds the entries of each state to sums[state]. */
+/* False when the checkpoint does not use this image. */
+bool kwr_data_file_entry(const kwr_data_file *file, uint64_t index, kwr_data_entry *out);
+/* Adds the entries of each state to sums[state], for images in use. */
 void kwr_data_file_count(const kwr_data_file *file, uint64_t *sums);
 kwr_status kwr_data_file_read(const kwr_data_file *file, uint64_t offset, void *out, size_t size,
                               kwr_error *err);
 
 /*
- * The image of an entry from its prefix and stored bytes: checksum first, then decoded into
- * `scratch` (entry->raw bytes; unused for raw images).
+ * The image of an entry in use (its state as the subtask numbers it) from its prefix and stored
+ * bytes: checksum first, then decoded into `scratch` (entry->raw bytes; unused for raw images).
  */
 kwr_status kwr_data_image(const kwr_data_file *file, const kwr_data_entry *entry,
                           const uint8_t *bytes, uint8_t *scratch, kwr_page_image *out,

@@ -72,6 +72,10 @@ void kwr_json_user_bytes(kwr_buffer *out, kwr_slice bytes) {
         kwr_json_string(out, bytes.data, bytes.size);
         return;
     }
+    kwr_json_base64(out, bytes);
+}
+
+void kwr_json_base64(kwr_buffer *out, kwr_slice bytes) {
     kwr_json_text(out, "{\"base64\": \"");
     const size_t size = kwr_base64_size(bytes.size);
     char *text = kwr_buffer_extend(out, size + 1);

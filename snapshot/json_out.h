@@ -20,6 +20,8 @@ void kwr_json_digest(kwr_buffer *out, const kwr_digest *digest);
 void kwr_json_hex(kwr_buffer *out, const void *data, size_t size);
 /* `text` must be UTF-8 without NUL. */
 void kwr_json_string(kwr_buffer *out, const void *text, size_t size);
+/* {"base64": "..."} */
+void kwr_json_base64(kwr_buffer *out, kwr_slice bytes);
 /* A string when it is UTF-8 without NUL, else {"base64": "..."}. */
 void kwr_json_user_bytes(kwr_buffer *out, kwr_slice bytes);
 /* A line feed and `depth` spaces. */

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/name.h"
 #include "base/thread.h"
+#include "snapshot/page_base.h"
 #include "snapshot/log.h"
 
 enum { CANDIDATES_MAX = 4 };
@@ -54,6 +55,7 @@ void kwr_lineage_set_release(kwr_lineage_set *set) {
     kwr_free(env, set->items, set->item_capacity * sizeof *set->items);
     kwr_free(env, set->table, set->table_size * sizeof *set->table);
     kwr_arena_free(set->arena);
+    kwr_page_base_free(set->pages);
     kwr_free(env, set, sizeof *set);
 }
 
@@ -77,6 +79,16 @@ kwr_status kwr_lineage_set_file(kwr_lineage_set *set, const kwr_manifest_file *f
     if (copy.name == NULL) return KWR_ERR_NOMEM;
     *index = (uint32_t)set->file_count;
     set->files[set->file_count++] = copy;
+    return KWR_OK;
+}
+
+kwr_status kwr_lineage_set_pages(kwr_lineage_set *set, kwr_page_base *pages) {
+    set->pages = pages;
+    for (size_t i = 0; i < pages->file_count; i++) {
+        uint32_t index;
+        if (pages->files[i].listed.name != NULL)
+            KWR_TRY(kwr_lineage_set_file(set, &pages->files[i].listed, &index));
+    }
     return KWR_OK;
 }
 

@@ -35,7 +35,8 @@ typedef struct kwr_lineage_set {
     size_t file_count, file_capacity;
     kwr_lineage_item *items;
     size_t item_count, item_capacity;
-    uint32_t *table; /* of items by identity: index + 1; open addressing */
+    struct kwr_page_base *pages; /* engines of pages: their files are those of the set, in order */
+    uint32_t *table;             /* of items by identity: index + 1; open addressing */
     size_t table_size;
 } kwr_lineage_set;
 
@@ -45,6 +46,8 @@ void kwr_lineage_set_release(kwr_lineage_set *set);       /* NULL is a no-op [an
 kwr_status kwr_lineage_set_file(kwr_lineage_set *set, const kwr_manifest_file *file,
                                 uint32_t *index);
 kwr_status kwr_lineage_set_item(kwr_lineage_set *set, const kwr_lineage_item *item);
+/* Takes the pages over, in any case, and their files in shared/. */
+kwr_status kwr_lineage_set_pages(kwr_lineage_set *set, struct kwr_page_base *pages);
 /* NULL: none has it. */
 const kwr_lineage_item *kwr_lineage_set_find(const kwr_lineage_set *set, const char *identity);
 

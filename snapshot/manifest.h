@@ -20,7 +20,28 @@ typedef struct kwr_manifest_file {
     kwr_digest footer;
     uint64_t images;
     uint64_t live_bytes; /* stored bytes of images this checkpoint uses */
+    /* Increments: which images those are, a bit for each; NULL: all of them. */
+    const uint8_t *used;
+    uint64_t used_images;
+    /* State ids of the subtask by those in the file; NULL: they are the same. */
+    const uint32_t *states;
+    size_t state_count;
 } kwr_manifest_file;
+
+/* In kwr_manifest_file.states: no image in use is of this one. */
+#define KWR_STATE_NONE UINT32_MAX
+
+static inline size_t kwr_manifest_file_map_bytes(const kwr_manifest_file *file) {
+    return (size_t)(file->images / 8 + (file->images % 8 != 0));
+}
+static inline bool kwr_manifest_file_uses(const kwr_manifest_file *file, uint64_t image) {
+    return file->used == NULL || (file->used[image / 8] >> image % 8 & 1) != 0;
+}
+/* KWR_STATE_NONE when it is none of the subtask's. */
+static inline uint32_t kwr_manifest_file_state(const kwr_manifest_file *file, uint32_t state) {
+    if (file->states == NULL) return state;
+    return state < file->state_count ? file->states[state] : KWR_STATE_NONE;
+}
 
 typedef struct kwr_manifest_state {
     kwr_state_info info;

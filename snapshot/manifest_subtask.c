@@ -78,12 +78,57 @@ static void check_state_names(kwr_parse *p, const kwr_place *place,
             }
 }
 
-static void read_file(kwr_parse *p, const kwr_place *place, const json_t *from,
+/* The map of images in use: some but not all, bits behind the last zero. */
+static void read_used(kwr_parse *p, const kwr_place *place, const json_t *from,
+                      kwr_manifest_file *out) {
+    out->used_images = kwr_parse_u64_in(p, place, from, "used_images", 1, UINT32_MAX);
+    const size_t size = kwr_manifest_file_map_bytes(out);
+    const kwr_slice map = kwr_parse_bytes_in(p, place, from, "used", size);
+    if (p->status < KWR_OK) return;
+    const uint8_t *bits = map.data;
+    uint64_t count = 0;
+    for (size_t i = 0; i < map.size; i++)
+        count += (unsigned)__builtin_popcount(bits[i]);
+    if (map.size != size || count != out->used_images || count >= out->images ||
+        (out->images % 8 != 0 && bits[size - 1] >> out->images % 8 != 0))
+        kwr_parse_fail(p, place, "used", "is no map of some of its images");
+    else
+        out->used = bits;
+}
+
+/* Which of the subtask's states those of the file are: each at most once. */
+static void read_file_states(kwr_parse *p, const kwr_place *place, const json_t *from,
+                             size_t states, kwr_manifest_file *out) {
+    size_t count = 0;
+    const json_t *list =
+        kwr_parse_array_in(p, place, from, "states", p->limits->states_max, &count);
+    uint32_t *ids = new_array(p, count, sizeof *ids);
+    for (size_t i = 0; ids != NULL && i < count; i++) {
+        const json_t *id = json_array_get(list, i);
+        bool good = json_is_null(id);
+        ids[i] = KWR_STATE_NONE;
+        if (json_is_integer(id) && json_integer_value(id) >= 0 &&
+            (uint64_t)json_integer_value(id) < states) {
+            ids[i] = (uint32_t)json_integer_value(id);
+            good = true;
+        }
+        for (size_t j = 0; j < i && good; j++)
+            good = ids[i] == KWR_STATE_NONE || ids[i] != ids[j];
+        if (good) continue;
+        kwr_parse_fail(p, place, "states", "does not lead to states of the subtask");
+        return;
+    }
+    out->states = ids;
+    out->state_count = count;
+}
+
+static void read_file(kwr_parse *p, const kwr_place *place, const json_t *from, size_t states,
                       kwr_manifest_file *out) {
     static const char *const known[] = { "length", "header",     "index", "footer",
                                          "images", "live_bytes", NULL };
-    const char *fields[7];
-    memcpy(fields, known, sizeof fields);
+    const char *fields[10];
+    size_t count = sizeof known / sizeof *known;
+    memcpy(fields, known, sizeof known);
     if (json_object_get(from, "inline_offset") != NULL) {
         fields[6] = "inline_offset";
         out->offset = kwr_parse_u64_in(p, place, from, "inline_offset", 0, INT64_MAX);
@@ -102,7 +147,16 @@ static void read_file(kwr_parse *p, const kwr_place *place, const json_t *from,
     out->footer = kwr_parse_digest_in(p, place, from, "footer");
     out->images = kwr_parse_u64_in(p, place, from, "images", 0, UINT32_MAX);
     out->live_bytes = kwr_parse_u64_in(p, place, from, "live_bytes", 0, out->length);
-    kwr_parse_known(p, place, from, fields, 7);
+    if (json_object_get(from, "used") != NULL) {
+        fields[count++] = "used";
+        fields[count++] = "used_images";
+        read_used(p, place, from, out);
+    }
+    if (json_object_get(from, "states") != NULL) {
+        fields[count++] = "states";
+        read_file_states(p, place, from, states, out);
+    }
+    kwr_parse_known(p, place, from, fields, count);
 }
 
 static void read_states_and_files(kwr_parse *p, const kwr_place *place, const json_t *from,
@@ -126,7 +180,7 @@ static void read_states_and_files(kwr_parse *p, const kwr_place *place, const js
     for (size_t i = 0; i < out->file_count && p->status >= KWR_OK; i++) {
         kwr_place at;
         kwr_place_of(&at, place, "files", i);
-        read_file(p, &at, json_array_get(list, i), &out->files[i]);
+        read_file(p, &at, json_array_get(list, i), out->state_count, &out->files[i]);
     }
 }
 

@@ -77,6 +77,24 @@ static void write_state(kwr_buffer *out, const kwr_manifest_state *state) {
     kwr_json_text(out, "}");
 }
 
+static void write_used(kwr_buffer *out, const kwr_manifest_file *file) {
+    kwr_json_text(out, ", \"used_images\": ");
+    kwr_json_u64(out, file->used_images);
+    kwr_json_text(out, ", \"used\": ");
+    kwr_json_base64(out, (kwr_slice){ file->used, kwr_manifest_file_map_bytes(file) });
+}
+
+static void write_file_states(kwr_buffer *out, const kwr_manifest_file *file) {
+    kwr_json_text(out, ", \"states\": [");
+    for (size_t i = 0; i < file->state_count; i++) {
+        if (file->states[i] == KWR_STATE_NONE)
+            kwr_buffer_printf(out, "%snull", i == 0 ? "" : ", ");
+        else
+            kwr_buffer_printf(out, "%s%u", i == 0 ? "" : ", ", file->states[i]);
+    }
+    kwr_json_text(out, "]");
+}
+
 static void write_file(kwr_buffer *out, const kwr_manifest_file *file) {
     if (file->name != NULL) {
         kwr_buffer_printf(out, "{\"name\": \"%s\"", file->name);
@@ -96,6 +114,8 @@ static void write_file(kwr_buffer *out, const kwr_manifest_file *file) {
     kwr_json_u64(out, file->images);
     kwr_json_text(out, ", \"live_bytes\": ");
     kwr_json_u64(out, file->live_bytes);
+    if (file->used != NULL) write_used(out, file);
+    if (file->states != NULL) write_file_states(out, file);
     kwr_json_text(out, "}");
 }
 

@@ -19,6 +19,7 @@
 #include "snapshot/donors.h"
 #include "snapshot/lineage.h"
 #include "snapshot/log.h"
+#include "snapshot/page_base.h"
 
 enum {
     RUN_BYTES = 1024 * 1024, /* read at once */
@@ -312,8 +313,8 @@ static kwr_status plan_file(restore_job *job, uint32_t index, kwr_error *err) {
     uint32_t count = 0;
     for (uint64_t i = 0; i < file->file->images; i++) {
         kwr_data_entry entry;
-        kwr_data_file_entry(file, i, &entry);
-        const bool use = owned(job, entry.key_group);
+        const bool used = kwr_data_file_entry(file, i, &entry);
+        const bool use = used && owned(job, entry.key_group);
         if (count > 0 && (!use || bytes >= RUN_BYTES)) {
             KWR_TRY(add_run(job, index, first, count, err));
             count = 0;
@@ -389,7 +390,7 @@ static kwr_status install(worker *w, const kwr_data_file *file, const source *s,
     const kwr_status good = kwr_data_image(file, entry, bytes, scratch, &image, &w->err);
     if (good == KWR_ERR_CORRUPT && KWR_PLANTED(damaged_image_skipped)) return KWR_OK;
     KWR_TRY(good);
-    image.state = s->state_ids[entry->state];
+    image.state = s->state_ids[image.state];
     kwr_error why = { 0 };
     const kwr_status status = s->foreign ? kwr_backend_load_image(w->job->backend, &image, &why)
                                          : w->job->ops->install(w->job->engine, &image, &why);
@@ -505,11 +506,33 @@ static kwr_status note_image_files(const restore_job *job, kwr_lineage_set *set)
     return KWR_OK;
 }
 
+/* Engines of pages: images in shared/ that will be installed as they are. */
+static kwr_status note_pages(const restore_job *job, kwr_lineage_set *set) {
+    kwr_page_base *base = kwr_page_base_new(job->env, job->owned);
+    kwr_status status = base == NULL ? KWR_ERR_NOMEM : KWR_OK;
+    for (size_t i = 0; i < job->file_count && status >= KWR_OK; i++) {
+        const source *s = &job->sources[job->file_sources[i]];
+        const kwr_manifest_subtask *subtask = &s->part->subtask;
+        if (!s->foreign && !s->files && job->files[i].file->name != NULL)
+            status = kwr_page_base_note(base, &job->files[i], subtask->key_groups, s->state_ids,
+                                        subtask->state_count);
+    }
+    if (status >= KWR_OK) {
+        base->epoch = KWR_EPOCH_RESTORED;
+        status = kwr_page_base_seal(base);
+    }
+    if (status >= KWR_OK) return kwr_lineage_set_pages(set, base);
+    kwr_page_base_free(base);
+    return status;
+}
+
 static kwr_status begin_set(restore_job *job, kwr_error *err) {
     if (job->lineage == NULL || !of_lineage(job)) return KWR_OK;
     job->set = kwr_lineage_set_new(job->env);
-    if (job->set == NULL || note_image_files(job, job->set) < KWR_OK) return no_memory(err);
-    return KWR_OK;
+    if (job->set == NULL) return no_memory(err);
+    const kwr_status status =
+        job->ops->view_epoch != NULL ? note_pages(job, job->set) : note_image_files(job, job->set);
+    return status < KWR_OK ? no_memory(err) : KWR_OK;
 }
 
 /* ---- engines of files ---- */

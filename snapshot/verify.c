@@ -71,7 +71,7 @@ static uint8_t *room(kwr_buffer *buffer, size_t size) {
 
 static kwr_status check_image(verify_job *job, const kwr_data_file *file, uint64_t index) {
     kwr_data_entry entry;
-    kwr_data_file_entry(file, index, &entry);
+    if (!kwr_data_file_entry(file, index, &entry)) return KWR_OK;
     const size_t size = KWR_DATA_PREFIX_SIZE + (size_t)entry.stored;
     uint8_t *bytes = room(&job->stored, size), *plain = room(&job->plain, entry.raw);
     kwr_error why = { 0 };

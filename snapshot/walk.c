@@ -40,7 +40,7 @@ static kwr_status give_entry(void *ctx, const kwr_entry *entry) {
 
 static kwr_status walk_image(walk_job *job, const kwr_data_file *file, uint64_t index) {
     kwr_data_entry entry;
-    kwr_data_file_entry(file, index, &entry);
+    if (!kwr_data_file_entry(file, index, &entry)) return KWR_OK;
     const size_t size = KWR_DATA_PREFIX_SIZE + (size_t)entry.stored;
     job->stored.size = job->plain.size = 0;
     uint8_t *bytes = kwr_buffer_extend(&job->stored, size);

@@ -73,6 +73,7 @@ static kwr_status take_image(void *ctx, const kwr_page_image *image) {
         return KWR_FAIL(&w->err, KWR_ERR_MISUSE, 0,
                         "the engine gave an image of an unknown state or key group");
     KWR_TRY(kwr_data_writer_image(&w->writer, image, &job->limits, &stored, &w->err));
+    if (job->next != NULL) KWR_TRY(kwr_write_pages_note(w, image, stored));
     added += stored;
     const uint64_t total = __atomic_add_fetch(&job->bytes, added, __ATOMIC_RELAXED);
     if (total > job->inline_max) __atomic_store_n(&job->spilled, 1, __ATOMIC_RELAXED);
@@ -95,7 +96,9 @@ kwr_status kwr_write_begin(kwr_write_unit *w) {
 static kwr_status write_groups(kwr_write_unit *w) {
     kwr_write_job *job = w->job;
     const kwr_view *view = job->view;
-    kwr_page_sink sink = { .ctx = w, .image = take_image };
+    kwr_page_sink sink = { .ctx = w,
+                           .page = job->next == NULL ? NULL : kwr_write_pages_ask,
+                           .image = take_image };
     KWR_TRY(kwr_write_begin(w));
     for (;;) {
         KWR_TRY(kwr_write_check_running(job, &w->err));
@@ -293,6 +296,7 @@ static kwr_status write_all(kwr_write_job *job, kwr_snapshot_result *out, kwr_er
         KWR_TRY(kwr_write_files(job, err));
     } else {
         KWR_TRY(kwr_write_make_units(job, choose_workers(job), err));
+        KWR_TRY(kwr_write_pages_begin(job, err));
         KWR_TRY(write_images(job, err));
     }
     KWR_TRY(first_failure(job, err));
@@ -319,6 +323,7 @@ kwr_status kwr_snapshot_write(kwr_view *view, const kwr_snapshot_target *options
         for (size_t i = 0; i < job.unit_count; i++)
             kwr_data_writer_done(&job.units[i].writer);
     kwr_lineage_set_release(job.set);
+    kwr_write_pages_end(&job);
     kwr_job_dirs_close(&job.dirs);
     if (job.arena != NULL) kwr_arena_free(job.arena);
     return status < KWR_OK ? status : KWR_OK;

@@ -28,37 +28,46 @@ static kwr_status describe_states(const kwr_write_job *job, kwr_subtask_part *pa
     return KWR_OK;
 }
 
-static kwr_status describe_files(const kwr_write_job *job, kwr_subtask_part *part,
-                                 kwr_buffer *inline_bytes, kwr_snapshot_result *result,
-                                 kwr_error *err) {
+/* Name or place of a unit's file. */
+static void place_file(kwr_write_unit *unit, kwr_buffer *inline_bytes,
+                       kwr_snapshot_result *result) {
+    if (unit->created) {
+        unit->file.name = unit->name;
+        result->files++;
+    } else {
+        unit->file.offset = inline_bytes->size;
+        kwr_buffer_append(inline_bytes, unit->writer.bytes.data, unit->writer.bytes.size);
+    }
+    result->bytes_written += unit->file.length;
+    result->raw_bytes += unit->writer.raw;
+}
+
+static kwr_status list_files(const kwr_write_job *job, kwr_subtask_part *part, kwr_error *err) {
     kwr_manifest_file *files =
         kwr_arena_array(part->arena, job->unit_count + job->reused_count, sizeof *files);
     if (files == NULL) return KWR_FAIL(err, KWR_ERR_NOMEM, 0, "no memory for a snapshot's handle");
     size_t count = 0;
     for (size_t i = 0; i < job->unit_count; i++) {
-        const kwr_write_unit *unit = &job->units[i];
-        if (!unit->finished) continue;
-        files[count] = unit->file;
-        if (unit->created) {
-            files[count].name = unit->name;
-            result->files++;
-        } else {
-            files[count].offset = inline_bytes->size;
-            kwr_buffer_append(inline_bytes, unit->writer.bytes.data, unit->writer.bytes.size);
-        }
-        result->bytes_written += unit->file.length;
-        result->raw_bytes += unit->writer.raw;
-        count++;
+        if (job->units[i].finished) files[count++] = job->units[i].file;
     }
-    result->bytes_used = result->bytes_written;
-    for (size_t i = 0; i < job->reused_count; i++) {
+    for (size_t i = 0; i < job->reused_count; i++)
         files[count++] = job->reused[i];
-        result->bytes_used += job->reused[i].length;
-    }
-    result->files_used = count;
-    result->sequence_next = __atomic_load_n(&job->sequence, __ATOMIC_RELAXED);
     part->subtask.files = files;
     part->subtask.file_count = count;
+    return KWR_OK;
+}
+
+static kwr_status describe_files(kwr_write_job *job, kwr_subtask_part *part,
+                                 kwr_buffer *inline_bytes, kwr_snapshot_result *result,
+                                 kwr_error *err) {
+    for (size_t i = 0; i < job->unit_count; i++)
+        if (job->units[i].finished) place_file(&job->units[i], inline_bytes, result);
+    KWR_TRY(job->next != NULL ? kwr_write_pages_describe(job, part, err)
+                              : list_files(job, part, err));
+    result->files_used = part->subtask.file_count;
+    for (size_t i = 0; i < part->subtask.file_count; i++)
+        result->bytes_used += part->subtask.files[i].length;
+    result->sequence_next = __atomic_load_n(&job->sequence, __ATOMIC_RELAXED);
     if (inline_bytes->failed)
         return KWR_FAIL(err, KWR_ERR_NOMEM, 0, "no memory for a snapshot's inline bytes");
     part->inline_bytes = (kwr_slice){ inline_bytes->data, inline_bytes->size };
@@ -71,7 +80,9 @@ static kwr_status make_set(kwr_write_job *job, const kwr_subtask_part *part, kwr
     kwr_status status = KWR_OK;
     job->set = kwr_lineage_set_new(job->target->env);
     if (job->set == NULL) status = KWR_ERR_NOMEM;
-    for (size_t i = 0; status >= KWR_OK && i < part->subtask.file_count; i++) {
+    const bool pages = job->next != NULL;
+    if (status >= KWR_OK && pages) status = kwr_lineage_set_pages(job->set, KWR_TAKE(job->next));
+    for (size_t i = 0; status >= KWR_OK && !pages && i < part->subtask.file_count; i++) {
         uint32_t index = 0;
         if (part->subtask.files[i].name != NULL)
             status = kwr_lineage_set_file(job->set, &part->subtask.files[i], &index);

@@ -19,8 +19,9 @@ typedef struct kwr_write_unit {
     kwr_write_job *job;
     kwr_data_writer writer;
     kwr_manifest_file file;
-    bool created;  /* a file of this name is ours to remove */
-    bool finished; /* `file` is filled */
+    bool created;       /* a file of this name is ours to remove */
+    bool finished;      /* `file` is filled */
+    uint32_t next_file; /* its number in job->next */
     char name[KWR_FILE_NAME_MAX];
     kwr_status status;
     kwr_error err;
@@ -49,6 +50,11 @@ struct kwr_write_job {
     kwr_manifest_file *reused;
     size_t reused_count;
     kwr_lineage_set *set; /* with a lineage: what this snapshot uses */
+    /* Increments of engines of pages: what may be referred to, and what this one will have. */
+    kwr_lineage_base from;
+    const struct kwr_page_base *base; /* NULL: nothing */
+    bool *refer;                      /* to this file of the base? */
+    struct kwr_page_base *next;       /* NULL: no lineage */
 };
 
 kwr_status kwr_write_check_running(const kwr_write_job *job, kwr_error *err);
@@ -66,6 +72,16 @@ void kwr_write_run_workers(const kwr_write_job *job, kwr_write_worker *workers, 
 
 /* write_files.c */
 kwr_status kwr_write_files(kwr_write_job *job, kwr_error *err);
+
+/* write_pages.c: with a lineage, for engines of pages; units are made. */
+kwr_status kwr_write_pages_begin(kwr_write_job *job, kwr_error *err);
+void kwr_write_pages_end(kwr_write_job *job);
+/* For kwr_page_sink.page of a unit: an image that is not to be written again is only noted. */
+kwr_status kwr_write_pages_ask(void *ctx, const kwr_page_image *image, bool *wanted);
+/* The image just written, of `stored` bytes in all, is where the next checkpoint finds it. */
+kwr_status kwr_write_pages_note(kwr_write_unit *unit, const kwr_page_image *image, uint64_t stored);
+/* All files in use; units have their names and places. */
+kwr_status kwr_write_pages_describe(kwr_write_job *job, kwr_subtask_part *part, kwr_error *err);
 
 /* write_handle.c */
 kwr_status kwr_write_handle(kwr_write_job *job, kwr_snapshot_result *out, kwr_error *err);

@@ -18,11 +18,12 @@ static json_t *type_json(const kwr_type *type) {
 }
 
 static json_t *file_json(const kwr_manifest_file *f) {
-    return json_pack("{s:s?, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "name", f->name, "offset",
+    const uint64_t used = f->used == NULL ? f->images : f->used_images;
+    return json_pack("{s:s?, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "name", f->name, "offset",
                      tool_json_u64(f->offset), "bytes", tool_json_u64(f->length), "images",
-                     tool_json_u64(f->images), "live_bytes", tool_json_u64(f->live_bytes), "header",
-                     digest_json(&f->header), "index", digest_json(&f->index), "footer",
-                     digest_json(&f->footer));
+                     tool_json_u64(f->images), "used_images", tool_json_u64(used), "live_bytes",
+                     tool_json_u64(f->live_bytes), "header", digest_json(&f->header), "index",
+                     digest_json(&f->index), "footer", digest_json(&f->footer));
 }
 
 static json_t *state_json(const kwr_manifest_state *s) {
@@ -154,10 +155,16 @@ static void print_snapshot(const kwr_manifest_subtask *t) {
         const kwr_manifest_file *f = &t->files[i];
         tool_bytes_text(f->length, size);
         if (f->name != NULL)
-            printf("    file shared/%s: %s, %" PRIu64 " page images\n", f->name, size, f->images);
+            printf("    file shared/%s: %s, %" PRIu64 " page images", f->name, size, f->images);
         else
-            printf("    inline at %" PRIu64 ": %s, %" PRIu64 " page images\n", f->offset, size,
+            printf("    inline at %" PRIu64 ": %s, %" PRIu64 " page images", f->offset, size,
                    f->images);
+        if (f->used == NULL) {
+            putchar('\n');
+            continue;
+        }
+        tool_bytes_text(f->live_bytes, size);
+        printf(", of which %" PRIu64 " are in use (%s)\n", f->used_images, size);
     }
 }
 

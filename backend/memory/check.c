@@ -55,8 +55,9 @@ static kwr_status check_page(audit *a, kwr_word w, bool node_current, unsigned d
     if (page->live == 0) return BROKEN(a, 4, "an empty page is in the directory");
     if (page->block.kind != KWR_BLOCK_PAGE || page->flags != 0)
         return BROKEN(a, 4, "the page's header is damaged");
-    if (node_current && (w & KWR_WORD_CURRENT) != 0 && kwr_store_shared(a->e, &page->block))
-        return BROKEN(a, 2, "a shared page is marked current");
+    if (node_current && (w & KWR_WORD_CURRENT) != 0 && page->block.birth != a->e->epoch)
+        return BROKEN(a, 2, "a page of the past is marked current");
+    if (page->id >= a->e->page_ids) return BROKEN(a, 12, "a page has an id still to be given");
     const kwr_slots *lines = kwr_page_slots(page);
     uint32_t live = 0, blobs = 0;
     size_t bytes = 0;

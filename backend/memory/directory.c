@@ -35,6 +35,10 @@ static kwr_node *own(kwr_engine *e, kwr_word *at) {
     if (KWR_LIKELY(node->block.birth == e->epoch)) return node;
     if (!kwr_store_shared(e, &node->block) || KWR_PLANTED(frozen_node_written)) {
         node->block.birth = e->epoch;
+        /* Pages below were current in another epoch: they have not changed in this one yet. */
+        for (uint32_t i = 0; i < node->width; i++)
+            node->words[i] &= ~KWR_WORD_CURRENT;
+        e->stamp++;
         return node;
     }
     kwr_block *block = kwr_store_alloc(e, kwr_block_bytes(&node->block), KWR_BLOCK_NODE);

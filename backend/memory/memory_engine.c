@@ -180,7 +180,7 @@ static kwr_status engine_open(const kwr_engine_config *config, kwr_engine **out,
     memset(e, 0, sizeof *e);
     kwr_page_arena_init(&e->arena, config->env, resources);
     e->env = config->env;
-    e->epoch = 1;
+    e->epoch = KWR_EPOCH_RESTORED;
     e->stamp = 1;
     e->page_ids = 1;
     e->hash_mask = config->hash_mask;
@@ -277,6 +277,7 @@ const kwr_engine_ops kwr_memory_engine = {
     .view_count = kwr_store_view_count,
     .view_walk = kwr_store_view_walk,
     .view_images = kwr_store_view_images,
+    .view_epoch = kwr_store_view_epoch,
     .restore_begin = kwr_store_restore_begin,
     .install = kwr_store_install,
     .restore_end = kwr_store_restore_end,

@@ -114,6 +114,11 @@ static kwr_status place_page(kwr_engine *e, const kwr_page_image *image, kwr_pag
     return KWR_OK;
 }
 
+/* Images keep their ids, so that later ones can be told from them; new ones are above all. */
+static void note_id(kwr_engine *e, uint64_t id) {
+    if (e->page_ids <= id) e->page_ids = id + 1;
+}
+
 static kwr_status take_page(kwr_engine *e, const kwr_page_image *image, kwr_page *page,
                             const kwr_page_sums *sums, kwr_error *err) {
     kwr_restore *r = e->restore;
@@ -123,8 +128,7 @@ static kwr_status take_page(kwr_engine *e, const kwr_page_image *image, kwr_page
         return KWR_ERR_NOMEM;
     kwr_path path;
     KWR_TRY(place_page(e, image, page, &path, err));
-    /* Ids are unique in one backend; after a rescale images come from several. */
-    page->id = e->page_ids++;
+    note_id(e, page->id);
     page->flags &= KWR_PAGE_CHAINED;
     kwr_store_count(e, image->state, page->live - page->blobs, (int64_t)sums->entry_bytes,
                     (int64_t)sums->elements);
@@ -137,7 +141,8 @@ static kwr_status take_blob(kwr_engine *e, const kwr_page_image *image, kwr_blob
     if (!kwr_grow_array(e->env, (void **)&r->blobs, &r->blob_capacity, r->blob_count + 1,
                         sizeof *r->blobs))
         return KWR_ERR_NOMEM;
-    blob->id = e->page_ids++;
+    blob->id = image->page_id;
+    note_id(e, blob->id);
     r->blobs[r->blob_count++] = (restored_blob){
         .id = image->page_id,
         .state = image->state,
@@ -220,7 +225,7 @@ static kwr_status take_leaf(kwr_engine *e, const kwr_restored_leaf *leaf) {
     if (!kwr_grow_array(e->env, (void **)&r->leaves, &r->leaf_capacity, r->leaf_count + 1,
                         sizeof *r->leaves))
         return KWR_ERR_NOMEM;
-    leaf->page->id = e->page_ids++;
+    note_id(e, leaf->page->id);
     r->leaves[r->leaf_count++] = *leaf;
     return KWR_OK;
 }
@@ -240,6 +245,7 @@ static kwr_status install_leaf(kwr_engine *e, const kwr_page_image *image, kwr_e
     kwr_block *block = locked_alloc(e, (size_t)size, KWR_BLOCK_TREE);
     if (block == NULL) return KWR_FAIL(err, KWR_ERR_NOMEM, 0, "no memory for the leaf");
     kwr_leaf_fill((kwr_tree_page *)block, &checked, &leaf);
+    leaf.page->id = checked.id;
     leaf.entry_bytes = checked.entry_bytes;
     kwr_mutex_lock(&e->restore->lock);
     const kwr_status status = take_leaf(e, &leaf);
@@ -268,6 +274,8 @@ kwr_status kwr_store_install(kwr_engine *e, const kwr_page_image *image, kwr_err
         status = KWR_FAIL(err, KWR_ERR_CORRUPT, 0, "there is no such state");
     else if (image->key_group - e->group_first >= e->group_count)
         status = KWR_FAIL(err, KWR_ERR_CORRUPT, 0, "its key group is not owned here");
+    else if (!kwr_page_id_ok(image->page_id))
+        status = KWR_FAIL(err, KWR_ERR_CORRUPT, 0, "no page has such an id");
     else if (image->kind == KWR_PAGE_HASH)
         status = install_page(e, image, err);
     else if (image->kind == KWR_PAGE_TREE)
@@ -424,5 +432,8 @@ kwr_status kwr_store_restore_end(kwr_engine *e, kwr_error *err) {
         if (r->open[i].page->flags != 0) status = check_chained(e, &r->open[i], err);
     if (status != KWR_OK) return status;
     kwr_store_restore_drop(e);
+    /* What changes from now on has changed since the restore. */
+    e->epoch++;
+    e->stamp++;
     return KWR_OK;
 }

@@ -180,20 +180,24 @@ static void pack_leaf(uint8_t *to, size_t size, const kwr_tree_page *page, const
 
 static kwr_status write_leaf(const kwr_tree_page *page, const kwr_record *r,
                              const kwr_page_image *like, kwr_buffer *room, kwr_page_sink *sink) {
+    bool wanted;
+    kwr_page_image image = {
+        .kind = KWR_PAGE_TREE,
+        .state = like->state,
+        .key_group = like->key_group,
+        .page_id = page->id,
+        .epoch = page->block.birth,
+    };
+    KWR_TRY(kwr_page_sink_ask(sink, &image, &wanted));
+    if (!wanted) return KWR_OK;
     const size_t size =
         sizeof(kwr_tree_image) + page->heap - page->dead + (size_t)r->key_size + r->name_size;
     room->size = 0;
     uint8_t *bytes = size > UINT32_MAX ? NULL : kwr_buffer_extend(room, size);
     if (bytes == NULL) return KWR_ERR_NOMEM;
     pack_leaf(bytes, size, page, r);
-    const kwr_page_image image = {
-        .kind = KWR_PAGE_TREE,
-        .state = like->state,
-        .key_group = like->key_group,
-        .page_id = page->id,
-        .bytes = bytes,
-        .size = size,
-    };
+    image.bytes = bytes;
+    image.size = size;
     return sink->image(sink->ctx, &image);
 }
 

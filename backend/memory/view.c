@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Reading a frozen view, on any thread: entries, counts, page images. Everything reached from a
- * view's root is immutable, but for the block headers' birth and next, which are never read here.
+ * view's root is immutable, but for the block headers' next, which is never read here.
  */
 #include "backend/memory/tree.h"
 
@@ -73,6 +73,8 @@ kwr_status kwr_store_view_walk(kwr_engine_view *view, uint32_t state, uint32_t k
     return kwr_directory_pages(group_word(view, state, key_group), walk_page, &w);
 }
 
+uint64_t kwr_store_view_epoch(const kwr_engine_view *view) { return view->epoch; }
+
 /* ---- images ---- */
 
 typedef struct writing {
@@ -80,6 +82,7 @@ typedef struct writing {
     kwr_page_sink *sink;
     kwr_page *copy;  /* KWR_PAGE_BYTES_MAX */
     kwr_buffer room; /* for images of leaves */
+    uint64_t epoch;  /* of the view */
     bool collection;
 } writing;
 
@@ -160,21 +163,24 @@ static kwr_status write_blobs(writing *w, const kwr_page *page) {
             if ((offset & KWR_SLOT_BLOB) == 0) continue;
             const kwr_blob *blob = kwr_page_blob(page, offset);
             kwr_page_image image = w->image;
-            image.kind = KWR_PAGE_BLOB;
+            image.kind = w->collection ? KWR_PAGE_TREE : KWR_PAGE_BLOB;
             image.page_id = blob->id;
             image.entries = 1;
+            image.epoch = blob->block.birth;
+            bool wanted;
+            KWR_TRY(kwr_page_sink_ask(w->sink, &image, &wanted));
+            if (!wanted) continue;
             image.bytes = blob->record;
             image.size = blob->size;
-            const kwr_status status =
-                w->collection ? write_large_record(w, blob) : w->sink->image(w->sink->ctx, &image);
-            if (status != KWR_OK) return status;
+            KWR_TRY(w->collection ? write_large_record(w, blob)
+                                  : w->sink->image(w->sink->ctx, &image));
         }
     }
     return KWR_OK;
 }
 
-static kwr_status write_page(void *ctx, const kwr_page *page, bool chained, uint32_t ordinal) {
-    writing *w = ctx;
+/* The page itself, without what it refers to. */
+static kwr_status write_slots(writing *w, const kwr_page *page, bool chained, uint32_t ordinal) {
     /* Field by field: the owner may be writing the block header's links. */
     *w->copy = (kwr_page){
         .block = { .kind = KWR_BLOCK_PAGE },
@@ -195,14 +201,25 @@ static kwr_status write_page(void *ctx, const kwr_page *page, bool chained, uint
     if (page->blobs > 0) name_blobs(w->copy, page);
     if (w->collection) forget_roots(w->copy);
     kwr_page_image image = w->image;
-    image.kind = KWR_PAGE_HASH;
-    image.page_id = page->id;
-    image.prefix = page->prefix;
-    image.depth = page->depth;
-    image.entries = (uint32_t)page->live - page->blobs;
     image.bytes = w->copy;
     image.size = page->used;
-    KWR_TRY(w->sink->image(w->sink->ctx, &image));
+    return w->sink->image(w->sink->ctx, &image);
+}
+
+static kwr_status write_page(void *ctx, const kwr_page *page, bool chained, uint32_t ordinal) {
+    writing *w = ctx;
+    w->image.kind = KWR_PAGE_HASH;
+    w->image.page_id = page->id;
+    w->image.prefix = page->prefix;
+    w->image.depth = page->depth;
+    w->image.entries = (uint32_t)page->live - page->blobs;
+    /* Whether it is in a chain, and where, is not the page's own. */
+    w->image.epoch = chained ? w->epoch : page->block.birth;
+    bool wanted;
+    KWR_TRY(kwr_page_sink_ask(w->sink, &w->image, &wanted));
+    if (wanted) KWR_TRY(write_slots(w, page, chained, ordinal));
+    w->image.prefix = 0;
+    w->image.depth = 0;
     if (page->blobs > 0) KWR_TRY(write_blobs(w, page));
     return w->collection ? write_trees(w, page) : KWR_OK;
 }
@@ -210,6 +227,7 @@ static kwr_status write_page(void *ctx, const kwr_page *page, bool chained, uint
 kwr_status kwr_store_view_images(kwr_engine_view *view, uint32_t key_group, kwr_page_sink *sink) {
     const kwr_env *env = view->engine->env;
     writing w = { .sink = sink,
+                  .epoch = view->epoch,
                   .copy = kwr_alloc_aligned(env, KWR_PAGE_BYTES_MAX, 64),
                   .room = { .env = env } };
     if (w.copy == NULL) return KWR_ERR_NOMEM;

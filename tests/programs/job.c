@@ -216,6 +216,7 @@ static void restart_from_images(program *p, kwr_view **views, uint32_t paralleli
 void job_restart(program *p, uint32_t parallelism) {
     const uint32_t before = p->parallelism;
     kwr_view *views[SUBTASKS_MAX];
+    chain_job_changed(p);
     for (uint32_t i = 0; i < before; i++)
         MUST(kwr_backend_freeze(p->tasks[i].backend, &views[i]));
     /* What is written after the freeze is not part of the snapshot. */

@@ -20,7 +20,7 @@
 enum { CHUNK = 100, JOBS_MAX = 64, FAILURES_MAX = 20, TRIES_MAX = 600 };
 
 typedef struct arguments {
-    uint64_t first, programs, jobs, seed, operations;
+    uint64_t first, programs, jobs, seed, operations, checkpoints;
     bool one, log, no_shrink, matrix;
     uint64_t snapshots, step;
     const char *list; /* the operations to do */
@@ -105,6 +105,7 @@ static void print_replay(const program_options *options, const engine_row *engin
                          const bool *skip) {
     printf("  replay: ./dev model --seed %llu", (unsigned long long)options->seed);
     if (options->operations != OPERATIONS) printf(" --operations %u", options->operations);
+    if (options->checkpoints != CHECKPOINTS) printf(" --checkpoints %u", options->checkpoints);
     if (engine != NULL) printf(" --engine %s", engine->name);
     if (skip != NULL) {
         const char *separator = " --only ";
@@ -120,7 +121,8 @@ static void print_replay(const program_options *options, const engine_row *engin
 static void report(const arguments *a, uint64_t seed) {
     const program_options options = { .seed = seed,
                                       .engine = a->engine,
-                                      .operations = (unsigned)a->operations };
+                                      .operations = (unsigned)a->operations,
+                                      .checkpoints = (unsigned)a->checkpoints };
     printf("FAILED: seed %llu\n", (unsigned long long)seed);
     print_replay(&options, a->engine, NULL);
     if (a->no_shrink) return;
@@ -136,9 +138,11 @@ static void report(const arguments *a, uint64_t seed) {
 
 static int run_one(const arguments *a) {
     bool skip[OPERATIONS * 10];
-    program_options options = {
-        .seed = a->seed, .engine = a->engine, .operations = (unsigned)a->operations, .log = a->log
-    };
+    program_options options = { .seed = a->seed,
+                                .engine = a->engine,
+                                .operations = (unsigned)a->operations,
+                                .checkpoints = (unsigned)a->checkpoints,
+                                .log = a->log };
     if (a->list != NULL) {
         for (size_t i = 0; i < OPERATIONS * 10; i++)
             skip[i] = true;
@@ -176,7 +180,8 @@ static void run_chunk(void *ctx) {
     while (c->worker->next < c->end) {
         const program_options options = { .seed = c->worker->next,
                                           .engine = c->arguments->engine,
-                                          .operations = (unsigned)c->arguments->operations };
+                                          .operations = (unsigned)c->arguments->operations,
+                                          .checkpoints = (unsigned)c->arguments->checkpoints };
         program_run(env, &options);
         c->worker->next += c->arguments->jobs;
     }
@@ -255,6 +260,7 @@ static bool parse(int argc, char **argv, arguments *a) {
         { "jobs", required_argument, NULL, 'J' },
         { "seed", required_argument, NULL, 's' },
         { "operations", required_argument, NULL, 'n' },
+        { "checkpoints", required_argument, NULL, 'k' },
         { "only", required_argument, NULL, 'o' },
         { "engine", required_argument, NULL, 'e' },
         { "log", no_argument, NULL, 'l' },
@@ -275,6 +281,7 @@ static bool parse(int argc, char **argv, arguments *a) {
             good = number(optarg, &a->operations) && a->operations > 0 &&
                    a->operations <= OPERATIONS * 10;
             break;
+        case 'k': good = number(optarg, &a->checkpoints) && a->checkpoints <= 1000; break;
         case 'o': a->list = optarg; break;
         case 'e': good = (a->engine = engine_find(optarg)) != NULL; break;
         case 'l': a->log = true; break;
@@ -293,11 +300,16 @@ static bool parse(int argc, char **argv, arguments *a) {
 }
 
 int main(int argc, char **argv) {
-    arguments a = {
-        .first = 1, .programs = 200, .jobs = 1, .operations = OPERATIONS, .snapshots = 20, .step = 1
-    };
+    arguments a = { .first = 1,
+                    .programs = 200,
+                    .jobs = 1,
+                    .operations = OPERATIONS,
+                    .checkpoints = CHECKPOINTS,
+                    .snapshots = 20,
+                    .step = 1 };
     if (!parse(argc, argv, &a)) {
         fputs("usage: model [--programs N] [--first SEED] [--engine NAME] [--operations N]\n"
+              "       model --checkpoints N  of 1000 operations\n"
               "       model --matrix [--snapshots N] [--step N]\n"
               "       model --seed SEED [--only I,J,...] [--log]\n",
               stderr);

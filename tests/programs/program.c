@@ -254,6 +254,10 @@ static void do_maintain(program *p) {
 }
 
 static void operate(program *p) {
+    if (below(p, 1000) < p->options->checkpoints) {
+        chain_checkpoint(p);
+        return;
+    }
     const size_t dice = below(p, 1000);
     if (dice < 670)
         do_state(p);
@@ -335,6 +339,7 @@ void program_end(program *p) {
     /* Some views are read when their backends are gone. */
     end_frozen(p, &p->frozen[0], true);
     job_close(p);
+    chain_end(p);
     for (size_t i = 1; i < VIEWS; i++)
         end_frozen(p, &p->frozen[i], true);
     table_free(p->now);

@@ -21,7 +21,8 @@ enum {
     BATCH = 8,
     VIEWS = 3,
     SCRATCH = 1 << 18,
-    OPERATIONS = 200
+    OPERATIONS = 200,
+    CHECKPOINTS = 25 /* of 1000 operations */
 };
 
 typedef struct engine_row {
@@ -81,7 +82,25 @@ typedef struct program_options {
     /* For snapshots to be taken from: */
     uint32_t max_parallelism; /* 0: by the seed */
     uint32_t parallelism;     /* stays, unless 0 */
+    unsigned checkpoints;     /* of 1000 operations */
 } program_options;
+
+/* A completed checkpoint. */
+typedef struct retained {
+    kwr_bytes handles[SUBTASKS_MAX];
+    uint32_t count; /* of subtasks; 0: there is none */
+    table *want;
+} retained;
+
+enum { CHAIN_RETAINED = 3 };
+
+/* Checkpoints of the job. */
+typedef struct chain {
+    kwr_storage *storage;
+    kwr_lineage *lineages[SUBTASKS_MAX];
+    retained kept[CHAIN_RETAINED]; /* newest first */
+    uint64_t generation;
+} chain;
 
 typedef struct program {
     const program_options *options;
@@ -99,6 +118,7 @@ typedef struct program {
     table *now;
     frozen frozen[VIEWS];
     operators *operators; /* NULL: not yet used */
+    chain chain;
     uint64_t next_tag;
     uint64_t checkpoint;
     const char *registered; /* the engine of the next backends */
@@ -167,6 +187,13 @@ void job_restart(program *p, uint32_t parallelism);
 
 void freeze_job(program *p, frozen *f);
 void end_frozen(program *p, frozen *f, bool look);
+
+/* ---- chain.c: checkpoints that refer to earlier ones ---- */
+
+void chain_checkpoint(program *p);
+/* The job's backends are others now. */
+void chain_job_changed(program *p);
+void chain_end(program *p);
 
 /* ---- across.c ---- */
 

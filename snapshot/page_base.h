@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Where the images of one checkpoint are: for each page its data file and its number there. Made
+ * while a checkpoint is written or restored, then never changed; the next checkpoint refers to the
+ * images whose pages did not change. It belongs to the lineage, never to the owner's thread.
+ */
+#ifndef KWR_SNAPSHOT_PAGE_BASE_H
+#define KWR_SNAPSHOT_PAGE_BASE_H
+
+#include "keyweir/snapshot.h"
+#include "snapshot/data_reader.h"
+#include "snapshot/manifest.h"
+
+/* One image. */
+typedef struct kwr_page_place {
+    uint64_t id;    /* of the page; 0: an empty slot of the table */
+    uint32_t file;  /* index into kwr_page_base.files */
+    uint32_t image; /* number in that file */
+    uint32_t bytes; /* stored, prefix included */
+    uint32_t entries;
+} kwr_page_place;
+
+/* The images of one key group. */
+typedef struct kwr_page_group {
+    kwr_page_place *slots;
+    size_t capacity; /* a power of two, or 0 */
+    size_t count;
+} kwr_page_group;
+
+/* A data file, and what of it is in use. */
+typedef struct kwr_page_file {
+    kwr_manifest_file listed; /* as the handle lists it; name and lists are copies */
+    uint64_t owned_bytes;     /* of images in our key groups, used or not */
+    uint32_t used;            /* images */
+    uint64_t used_bytes;
+} kwr_page_file;
+
+typedef struct kwr_page_base {
+    const kwr_env *env;
+    uint64_t epoch; /* of the engine: pages changed later are not here as they are */
+    kwr_key_group_range key_groups;
+    kwr_page_group *groups;
+    kwr_page_file *files;
+    size_t file_count, file_capacity;
+} kwr_page_base;
+
+/* All images of a data file (in shared/) in use in `theirs` and our key groups, with the ids that
+ * its subtask's states have here. */
+kwr_status kwr_page_base_note(kwr_page_base *base, const kwr_data_file *file,
+                              kwr_key_group_range theirs, const uint32_t *state_ids,
+                              size_t state_count);
+/* NULL: no memory. */
+kwr_page_base *kwr_page_base_new(const kwr_env *env, kwr_key_group_range key_groups);
+void kwr_page_base_free(kwr_page_base *base); /* NULL is a no-op */
+
+/* A copy of `file` with nothing used of it; *index says where it is. */
+kwr_status kwr_page_base_file(kwr_page_base *base, const kwr_manifest_file *file,
+                              uint64_t owned_bytes, uint32_t *index);
+/* `place` is not there yet. Threads may add to different key groups. */
+kwr_status kwr_page_base_add(kwr_page_base *base, uint32_t key_group, const kwr_page_place *place);
+/* The image of a page in shared/; NULL: there is none that a later checkpoint can refer to. */
+const kwr_page_place *kwr_page_base_find(const kwr_page_base *base, uint32_t key_group,
+                                         uint64_t id);
+
+/*
+ * Which files the next checkpoint had better not refer to, so that they go: those with little in
+ * use, as long as all together hold more than 1.75 times what is used. `refer`, one for each file,
+ * says which may be referred to and is made false for these.
+ */
+void kwr_page_base_plan(const kwr_page_base *base, bool *refer);
+
+/*
+ * When all places are there: counts what is used of each file, forgets files of which nothing is,
+ * and lists the images in use of those of which not all are.
+ */
+kwr_status kwr_page_base_seal(kwr_page_base *base);
+
+#endif /* KWR_SNAPSHOT_PAGE_BASE_H */

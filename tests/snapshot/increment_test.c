@@ -1,0 +1,542 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Checkpoints of the page store that refer to the images of earlier ones. */
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "keyweir/state.h"
+#include "snapshot/manifest.h"
+#include "tests/snapshot/mini_job.h"
+
+enum { KEYS_MAX = 20000, STATES = 2 };
+
+static const uint8_t UID[16] = { 9, 8, 7 };
+static const char *const NAMES[STATES] = { "first", "second" };
+
+/* A subtask, and what it must hold: the round each value was written in, 0: none. */
+typedef struct line {
+    kwr_storage *storage;
+    const kwr_env *env;
+    kwr_backend *backend;
+    kwr_lineage *lineage;
+    kwr_key_group_range range;
+    uint32_t subtask;
+    kwr_value *values[STATES];
+    uint32_t (*rounds)[KEYS_MAX]; /* [STATES] */
+    uint64_t *checkpoint;         /* the latest; one counter for all subtasks */
+    kwr_snapshot_result result;
+    size_t inline_bytes;
+} line;
+
+static size_t value_of(uint32_t state, uint32_t number, uint32_t round, uint8_t out[64]) {
+    uint32_t x = number * 2654435761U + round * 97 + state;
+    const size_t size = 20 + number % 40;
+    for (size_t i = 0; i < size; i++)
+        out[i] = (uint8_t)((x = x * 1664525U + 1013904223U) >> 24);
+    return size;
+}
+
+static kwr_slice key_of(uint32_t number, char out[32]) {
+    return (kwr_slice){ out, (size_t)snprintf(out, 32, "key-%u", number) };
+}
+
+static bool owned(const line *l, uint32_t number) {
+    const uint32_t group = mini_group(number);
+    return l->range.count == 0 || group - l->range.first < l->range.count;
+}
+
+/* States in the order that the subtask opens them, which gives them their ids. */
+static void open_states(line *l, bool reversed) {
+    for (uint32_t i = 0; i < STATES; i++) {
+        const uint32_t state = reversed ? STATES - 1 - i : i;
+        const kwr_value_descriptor d = { .struct_size = sizeof d, .name = NAMES[state] };
+        kwr_error err = { 0 };
+        KWR_MUST_ERR(kwr_value_open(l->backend, &d, &l->values[state], &err), err);
+    }
+}
+
+static void line_open(line *l, const fixture *f, uint64_t *checkpoint, uint32_t subtask,
+                      kwr_key_group_range range, bool reversed) {
+    *l = (line){ .storage = f->storage,
+                 .env = f->env,
+                 .range = range,
+                 .subtask = subtask,
+                 .checkpoint = checkpoint };
+    l->rounds = calloc(STATES, sizeof *l->rounds);
+    const kwr_backend_options options = mini_options(f->env, range);
+    kwr_error err = { 0 };
+    KWR_MUST_ERR(kwr_backend_open(&options, &l->backend, &err), err);
+    KWR_MUST_ERR(kwr_lineage_new(f->env, UID, "count", &l->lineage, &err), err);
+    open_states(l, reversed);
+}
+
+static void line_close(line *l) {
+    kwr_bytes_free(&l->result.handle);
+    kwr_lineage_free(l->lineage);
+    kwr_backend_close(l->backend);
+    free(l->rounds);
+}
+
+static void put(line *l, uint32_t state, uint32_t number, uint32_t round) {
+    char key[32];
+    uint8_t bytes[64];
+    if (!owned(l, number)) return;
+    KWR_MUST(kwr_backend_set_key(l->backend, key_of(number, key)));
+    KWR_MUST(kwr_value_put(l->values[state],
+                           (kwr_slice){ bytes, value_of(state, number, round, bytes) }));
+    l->rounds[state][number] = round;
+}
+
+static void take(line *l, uint32_t state, uint32_t number) {
+    char key[32];
+    if (!owned(l, number) || l->rounds[state][number] == 0) return;
+    KWR_MUST(kwr_backend_set_key(l->backend, key_of(number, key)));
+    KWR_MUST(kwr_value_clear(l->values[state]));
+    l->rounds[state][number] = 0;
+}
+
+static void fill(line *l, uint32_t count, uint32_t round) {
+    for (uint32_t i = 0; i < count; i++)
+        put(l, 0, i, round);
+}
+
+static kwr_status write_with(line *l, kwr_cancel *cancel, kwr_error *err) {
+    kwr_view *view = NULL;
+    KWR_MUST(kwr_backend_freeze(l->backend, &view));
+    kwr_snapshot_target target = { .struct_size = sizeof target,
+                                   .env = l->env,
+                                   .storage = l->storage,
+                                   .job = "job",
+                                   .operator_id = "count",
+                                   .subtask = l->subtask,
+                                   .generation = 1,
+                                   .checkpoint = *l->checkpoint,
+                                   .sequence = *l->checkpoint * 10,
+                                   .inline_bytes = l->inline_bytes,
+                                   .threads = 1,
+                                   .lineage = l->lineage };
+    memcpy(target.job_uid, UID, sizeof UID);
+    kwr_snapshot_result result = { 0 };
+    const kwr_status status = kwr_snapshot_write(view, &target, cancel, &result, err);
+    kwr_view_release(view);
+    if (status < KWR_OK) return status;
+    kwr_bytes_free(&l->result.handle);
+    l->result = result;
+    return status;
+}
+
+static void write_one(line *l) {
+    kwr_error err = { 0 };
+    ++*l->checkpoint;
+    KWR_MUST_ERR(write_with(l, NULL, &err), err);
+}
+
+static void complete(line *l) {
+    write_one(l);
+    kwr_lineage_confirm(l->lineage, *l->checkpoint);
+}
+
+/* Exactly what the lines hold together. */
+static void expect_content(kwr_backend *backend, kwr_key_group_range range, const line *lines,
+                           size_t count) {
+    line as = { .backend = backend, .range = range };
+    uint64_t present = 0;
+    open_states(&as, false);
+    for (uint32_t state = 0; state < STATES; state++)
+        for (uint32_t i = 0; i < KEYS_MAX; i++) {
+            uint32_t round = 0;
+            char key[32];
+            uint8_t bytes[64];
+            kwr_slice got = { 0 };
+            if (!owned(&as, i)) continue;
+            for (size_t k = 0; k < count; k++)
+                if (owned(&lines[k], i)) round = lines[k].rounds[state][i];
+            if (round == 0) continue;
+            present++;
+            KWR_MUST(kwr_backend_set_key(backend, key_of(i, key)));
+            KWR_MUST(kwr_value_get(as.values[state], &got));
+            const size_t size = value_of(state, i, round, bytes);
+            cr_assert(got.size == size && memcmp(got.data, bytes, size) == 0, "state %u, key %u",
+                      state, i);
+        }
+    kwr_backend_stats stats = { .struct_size = sizeof stats };
+    kwr_backend_get_stats(backend, &stats);
+    cr_assert(stats.entries == present, "%llu entries, %llu expected",
+              (unsigned long long)stats.entries, (unsigned long long)present);
+}
+
+static kwr_status restore(const line *lines, size_t count, kwr_key_group_range range,
+                          kwr_lineage *lineage, kwr_backend **out, kwr_error *err) {
+    const kwr_backend_options options = mini_options(lines->env, range);
+    kwr_slice handles[4];
+    for (size_t i = 0; i < count; i++)
+        handles[i] = (kwr_slice){ lines[i].result.handle.data, lines[i].result.handle.size };
+    return kwr_snapshot_resume(&options, lines->storage, "job", handles, count, lineage, out, err);
+}
+
+static void expect_restores(const line *lines, size_t count, kwr_key_group_range range) {
+    kwr_backend *backend = NULL;
+    kwr_error err = { 0 };
+    KWR_MUST_ERR(restore(lines, count, range, NULL, &backend, &err), err);
+    expect_content(backend, range, lines, count);
+    kwr_backend_close(backend);
+}
+
+/* The line goes on with what was restored. */
+static void restart(line *l) {
+    kwr_backend *backend = NULL;
+    kwr_error err = { 0 };
+    kwr_lineage_free(l->lineage);
+    KWR_MUST_ERR(kwr_lineage_new(l->env, UID, "count", &l->lineage, &err), err);
+    KWR_MUST_ERR(restore(l, 1, l->range, l->lineage, &backend, &err), err);
+    kwr_backend_close(l->backend);
+    l->backend = backend;
+    open_states(l, false);
+}
+
+static kwr_subtask_part *part_of(const line *l) {
+    kwr_subtask_part *part = NULL;
+    kwr_error err = { 0 };
+    const kwr_slice handle = { l->result.handle.data, l->result.handle.size };
+    KWR_MUST_ERR(kwr_subtask_part_decode(l->env, NULL, handle, "handle", &part, &err), err);
+    return part;
+}
+
+static const kwr_key_group_range ALL = { 0, 0 };
+
+KWR_TEST(increment, writes_only_what_changed) {
+    fixture f;
+    uint64_t checkpoint = 0;
+    line l;
+    fixture_open(&f, KIND_FILE);
+    line_open(&l, &f, &checkpoint, 0, ALL, false);
+    fill(&l, KEYS_MAX, 1);
+    complete(&l);
+    const uint64_t whole = l.result.bytes_written;
+    cr_assert(whole > 500000 && l.result.files == 1 && l.result.bytes_used == whole);
+    for (uint32_t i = 0; i < 20; i++)
+        put(&l, 0, i * 997, 2);
+    complete(&l);
+    cr_assert(l.result.bytes_written < whole / 3 && l.result.files == 1 && l.result.files_used == 2,
+              "%llu of %llu bytes", (unsigned long long)l.result.bytes_written,
+              (unsigned long long)whole);
+    expect_restores(&l, 1, ALL);
+    expect_restores(&l, 1, (kwr_key_group_range){ 3, 5 });
+    /* Nothing changed, nothing is written. */
+    complete(&l);
+    cr_assert(l.result.bytes_written == 0 && l.result.files == 0 && l.result.files_used == 2);
+    expect_restores(&l, 1, ALL);
+    line_close(&l);
+    fixture_close(&f);
+}
+
+KWR_TEST(increment, goes_on_after_a_restart) {
+    fixture f;
+    uint64_t checkpoint = 0;
+    line l;
+    fixture_open(&f, KIND_MEMORY);
+    line_open(&l, &f, &checkpoint, 0, ALL, false);
+    fill(&l, KEYS_MAX, 1);
+    complete(&l);
+    put(&l, 1, 7, 2);
+    complete(&l);
+    restart(&l);
+    complete(&l);
+    cr_assert(l.result.bytes_written == 0 && l.result.files_used == 2);
+    const uint64_t whole = l.result.bytes_used;
+    put(&l, 0, 5, 3);
+    take(&l, 1, 7);
+    complete(&l);
+    cr_assert(l.result.bytes_written > 0 && l.result.bytes_written < whole / 10);
+    expect_restores(&l, 1, ALL);
+    restart(&l);
+    expect_content(l.backend, ALL, &l, 1);
+    line_close(&l);
+    fixture_close(&f);
+}
+
+KWR_TEST(increment, a_failed_checkpoint_leaves_what_the_next_refers_to_as_it_was) {
+    fixture f;
+    uint64_t checkpoint = 0;
+    line l;
+    fixture_open(&f, KIND_MEMORY);
+    line_open(&l, &f, &checkpoint, 0, ALL, false);
+    fill(&l, 5000, 1);
+    complete(&l);
+    for (uint32_t round = 2; round < 6; round++) {
+        kwr_cancel cancel = { 0 };
+        kwr_error err = { 0 };
+        put(&l, 0, round * 10, round);
+        /* Cut short; then written whole and given up. */
+        checkpoint++;
+        kwr_cancel_request(&cancel);
+        KWR_EXPECT_ERR(KWR_ERR_CANCELLED, write_with(&l, &cancel, &err), err);
+        put(&l, 0, round * 10 + 1, round);
+        write_one(&l);
+        kwr_lineage_abort(l.lineage, checkpoint);
+        kwr_subtask_part *part = part_of(&l);
+        kwr_job_dirs dirs = { 0 };
+        KWR_MUST_ERR(kwr_job_dirs_open(f.env, f.storage, "job", false, &dirs, &err), err);
+        cr_assert(part->subtask.file_count >= 2 && l.result.files == 1);
+        const char *made = part->subtask.files[part->subtask.file_count - 1].name;
+        KWR_MUST_ERR(f.storage->ops->remove(f.storage, dirs.shared, made, &err), err);
+        kwr_job_dirs_close(&dirs);
+        kwr_subtask_part_free(part);
+        complete(&l);
+        cr_assert(l.result.bytes_written > 0 && l.result.bytes_written < l.result.bytes_used);
+        expect_restores(&l, 1, ALL);
+    }
+    line_close(&l);
+    fixture_close(&f);
+}
+
+KWR_TEST(increment, what_travelled_inline_is_written_again) {
+    fixture f;
+    uint64_t checkpoint = 0;
+    line l;
+    fixture_open(&f, KIND_MEMORY);
+    line_open(&l, &f, &checkpoint, 0, ALL, false);
+    fill(&l, 5000, 1);
+    complete(&l);
+    cr_assert(l.result.files == 1);
+    l.inline_bytes = 100000;
+    uint64_t before = 0;
+    for (uint32_t round = 2; l.result.files_used < 3; round++) {
+        cr_assert(round < 1000);
+        put(&l, 1, round * 13, round);
+        complete(&l);
+        /* It gathers inline until it is enough for a file. */
+        if (l.result.files == 0)
+            cr_assert(l.result.bytes_written > before && l.result.files_used == 2);
+        else
+            break;
+        before = l.result.bytes_written;
+        if (round % 10 == 0) expect_restores(&l, 1, ALL);
+        if (round == 20) break;
+    }
+    l.inline_bytes = 0;
+    complete(&l);
+    cr_assert(l.result.files == 1 && l.result.files_used == 2);
+    complete(&l);
+    cr_assert(l.result.bytes_written == 0);
+    expect_restores(&l, 1, ALL);
+    line_close(&l);
+    fixture_close(&f);
+}
+
+KWR_TEST(increment, holds_at_most_two_and_a_half_times_what_is_used, .timeout = 120) {
+    fixture f;
+    uint64_t checkpoint = 0;
+    line l;
+    fixture_open(&f, KIND_MEMORY);
+    line_open(&l, &f, &checkpoint, 0, ALL, false);
+    fill(&l, KEYS_MAX, 1);
+    uint64_t written = 0;
+    uint32_t x = 5;
+    for (uint32_t round = 2; round < 52; round++) {
+        /* One key in a thousand, and a part of the key groups entirely. */
+        for (uint32_t i = 0; i < KEYS_MAX / 1000; i++)
+            put(&l, 0, (x = x * 1664525U + 1013904223U) >> 8 & 16383, round);
+        for (uint32_t i = 0; i < KEYS_MAX; i++)
+            if (mini_group(i) == round % MINI_GROUPS) put(&l, 0, i, round);
+        complete(&l);
+        written += l.result.bytes_written;
+        kwr_subtask_part *part = part_of(&l);
+        uint64_t used = 0;
+        for (size_t i = 0; i < part->subtask.file_count; i++)
+            used += part->subtask.files[i].live_bytes;
+        cr_assert(2 * l.result.bytes_used < 5 * used, "round %u: %llu bytes for %llu in %zu files",
+                  round, (unsigned long long)l.result.bytes_used, (unsigned long long)used,
+                  part->subtask.file_count);
+        cr_assert(part->subtask.file_count < 40);
+        kwr_subtask_part_free(part);
+        if (round % 10 == 0) expect_restores(&l, 1, ALL);
+    }
+    cr_assert(written < 50 * l.result.bytes_used / 2, "%llu", (unsigned long long)written);
+    expect_restores(&l, 1, ALL);
+    line_close(&l);
+    fixture_close(&f);
+}
+
+/* Two subtasks that number their states differently become one and then two again; each goes on
+ * without writing what is there. */
+KWR_TEST(increment, goes_on_after_a_rescale) {
+    fixture f;
+    uint64_t checkpoint = 0;
+    const kwr_key_group_range low = { 0, 8 }, high = { 8, 8 };
+    line two[2], one;
+    kwr_error err = { 0 };
+    fixture_open(&f, KIND_MEMORY);
+    line_open(&two[0], &f, &checkpoint, 0, low, false);
+    line_open(&two[1], &f, &checkpoint, 1, high, true);
+    for (uint32_t i = 0; i < KEYS_MAX; i++) {
+        put(&two[i % 2], i % 3 == 0, i, 1);
+        put(&two[(i + 1) % 2], i % 3 == 0, i, 1);
+    }
+    checkpoint++;
+    for (int i = 0; i < 2; i++)
+        KWR_MUST_ERR(write_with(&two[i], NULL, &err), err);
+    for (int i = 0; i < 2; i++)
+        kwr_lineage_confirm(two[i].lineage, checkpoint);
+    const uint64_t whole = two[0].result.bytes_used + two[1].result.bytes_used;
+
+    line_open(&one, &f, &checkpoint, 0, ALL, false);
+    kwr_backend_close(one.backend);
+    KWR_MUST_ERR(restore(two, 2, ALL, one.lineage, &one.backend, &err), err);
+    expect_content(one.backend, ALL, two, 2);
+    open_states(&one, false);
+    for (uint32_t state = 0; state < STATES; state++)
+        for (uint32_t i = 0; i < KEYS_MAX; i++)
+            one.rounds[state][i] = two[owned(&two[0], i) ? 0 : 1].rounds[state][i];
+    complete(&one);
+    cr_assert(one.result.bytes_written == 0 && one.result.bytes_used == whole);
+    expect_restores(&one, 1, ALL);
+    put(&one, 1, 4242, 2);
+    complete(&one);
+    cr_assert(one.result.bytes_written > 0 && one.result.bytes_written < whole / 10);
+    expect_restores(&one, 1, ALL);
+    expect_restores(&one, 1, low);
+
+    /* Both halves refer to files of which the other half uses the rest. */
+    for (int i = 0; i < 2; i++) {
+        kwr_backend_close(two[i].backend);
+        kwr_lineage_free(two[i].lineage);
+        KWR_MUST_ERR(kwr_lineage_new(f.env, UID, "count", &two[i].lineage, &err), err);
+        KWR_MUST_ERR(restore(&one, 1, i == 0 ? low : high, two[i].lineage, &two[i].backend, &err),
+                     err);
+        open_states(&two[i], false);
+        for (uint32_t state = 0; state < STATES; state++)
+            for (uint32_t k = 0; k < KEYS_MAX; k++)
+                two[i].rounds[state][k] = owned(&two[i], k) ? one.rounds[state][k] : 0;
+        complete(&two[i]);
+        cr_assert(two[i].result.bytes_written == 0, "%llu",
+                  (unsigned long long)two[i].result.bytes_written);
+    }
+    expect_restores(two, 2, ALL);
+    expect_restores(two, 2, (kwr_key_group_range){ 5, 6 });
+    line_close(&one);
+    line_close(&two[0]);
+    line_close(&two[1]);
+    fixture_close(&f);
+}
+
+/* ---- damage ---- */
+
+static void copy_path(const fixture *f, const char *name, char out[600]) {
+    snprintf(out, 600, "%s/job/shared/%s", f->root, name);
+}
+
+/* Every byte that an increment uses is guarded, in its own files and in those of others. */
+KWR_TEST(increment, no_changed_byte_of_any_of_its_files_goes_unnoticed, .timeout = 300) {
+    fixture f;
+    uint64_t checkpoint = 0;
+    line l;
+    fixture_open(&f, KIND_FILE);
+    line_open(&l, &f, &checkpoint, 0, ALL, false);
+    fill(&l, 60, 1);
+    complete(&l);
+    put(&l, 0, 3, 2);
+    put(&l, 1, 30, 2);
+    complete(&l);
+    put(&l, 0, 4, 3);
+    take(&l, 0, 5);
+    complete(&l);
+    expect_restores(&l, 1, ALL);
+    kwr_subtask_part *part = part_of(&l);
+    cr_assert(part->subtask.file_count == 3);
+    unsigned taken = 0, refused = 0;
+    uint64_t unused = 0;
+    for (size_t i = 0; i < 3; i++) {
+        char path[600];
+        size_t size = 0;
+        copy_path(&f, part->subtask.files[i].name, path);
+        uint8_t *bytes = slurp(path, &size);
+        const kwr_manifest_file *file = &part->subtask.files[i];
+        unused += size - 128 - 80 - 56 * file->images - file->live_bytes;
+        for (size_t at = 0; at <= size; at++) {
+            kwr_backend *backend = NULL;
+            kwr_error err = { 0 };
+            if (at < size) bytes[at] ^= 0x40;
+            /* In the end one that is too short. */
+            spill(path, bytes, at < size ? size : size - 1);
+            const kwr_status status = restore(&l, 1, ALL, NULL, &backend, &err);
+            if (status >= KWR_OK) {
+                taken++;
+                expect_content(backend, ALL, &l, 1);
+                kwr_backend_close(backend);
+            } else {
+                refused++;
+                cr_assert(status == KWR_ERR_CORRUPT && strstr(err.text, file->name) != NULL, "%s",
+                          err.text);
+            }
+            if (at < size) bytes[at] ^= 0x40;
+        }
+        spill(path, bytes, size);
+        free(bytes);
+    }
+    /* What is not used may be damaged: then nothing is missing. */
+    cr_assert(taken == unused && refused > 1000, "%u taken, %llu bytes unused", taken,
+              (unsigned long long)unused);
+    /* A file of an earlier checkpoint that is gone. */
+    char path[600];
+    copy_path(&f, part->subtask.files[0].name, path);
+    cr_assert(remove(path) == 0);
+    kwr_backend *backend = NULL;
+    kwr_error err = { 0 };
+    KWR_EXPECT_ERR(KWR_ERR_MISSING, restore(&l, 1, ALL, NULL, &backend, &err), err);
+    cr_assert(strstr(err.text, part->subtask.files[0].name) != NULL, "%s", err.text);
+    kwr_subtask_part_free(part);
+    line_close(&l);
+    fixture_close(&f);
+}
+
+/* A handle whose map says other images are used than are. */
+KWR_TEST(increment, another_map_of_images_is_refused) {
+    fixture f;
+    uint64_t checkpoint = 0;
+    line l;
+    fixture_open(&f, KIND_MEMORY);
+    line_open(&l, &f, &checkpoint, 0, ALL, false);
+    fill(&l, 2000, 1);
+    complete(&l);
+    put(&l, 0, 3, 2);
+    complete(&l);
+    kwr_subtask_part *part = part_of(&l);
+    kwr_manifest_file *first = &part->subtask.files[0];
+    cr_assert(first->used != NULL && first->used_images == first->images - 1);
+    uint8_t *map = (uint8_t *)first->used;
+    const size_t size = kwr_manifest_file_map_bytes(first);
+    const kwr_bytes good = l.result.handle;
+    for (size_t at = 0; at < first->images; at++) {
+        kwr_backend *backend = NULL;
+        kwr_error err = { 0 };
+        map[at / 8] ^= (uint8_t)(1U << at % 8);
+        first->used_images += (map[at / 8] >> at % 8 & 1) != 0 ? 1 : -1;
+        l.result.handle = (kwr_bytes){ 0 };
+        KWR_MUST_ERR(kwr_subtask_part_encode(f.env, part, &l.result.handle, &err), err);
+        KWR_EXPECT_ERR(KWR_ERR_CORRUPT, restore(&l, 1, ALL, NULL, &backend, &err), err);
+        kwr_bytes_free(&l.result.handle);
+        first->used_images -= (map[at / 8] >> at % 8 & 1) != 0 ? 1 : -1;
+        map[at / 8] ^= (uint8_t)(1U << at % 8);
+    }
+    /* A bit behind the last image, and a map that does not count right. */
+    for (int i = 0; i < 2; i++) {
+        kwr_error err = { 0 };
+        kwr_backend *backend = NULL;
+        if (first->images % 8 == 0 && i == 0) continue;
+        if (i == 0) map[size - 1] |= 0x80;
+        first->used_images++;
+        l.result.handle = (kwr_bytes){ 0 };
+        KWR_MUST_ERR(kwr_subtask_part_encode(f.env, part, &l.result.handle, &err), err);
+        KWR_EXPECT_ERR(KWR_ERR_CORRUPT, restore(&l, 1, ALL, NULL, &backend, &err), err);
+        kwr_bytes_free(&l.result.handle);
+        first->used_images--;
+        if (i == 0) map[size - 1] &= 0x7f;
+    }
+    l.result.handle = good;
+    expect_restores(&l, 1, ALL);
+    kwr_subtask_part_free(part);
+    line_close(&l);
+    fixture_close(&f);
+}
