@@ -7,12 +7,14 @@
  *
  * 2 to 3 and 3 to 2 subtasks, every new one measured and the sum compared; also 2 to 2, where
  * nothing is to be clipped or loaded. Copying is done in batches of 500 writes, as is usual, and by
- * single writes. The rounds of all ways take turns. Directories are below $TMPDIR, else /tmp.
+ * single writes. The rounds of all ways take turns. Then whole restores from a checkpoint in
+ * storage, by phase. Directories are below $TMPDIR, else /tmp.
  */
 #include <unistd.h>
 
 #include "backend/key_group.h"
 #include "backend/rocksdb/rocks.h"
+#include "backend/view.h"
 #include "base/limits.h"
 #include "bench/bench.h"
 
@@ -259,6 +261,106 @@ static void rescale(setup *s, size_t from, size_t to) {
                (double)costs[COPY_SINGLY][ROUNDS / 2].ns / adopted);
 }
 
+/* ---- whole restores, from storage ---- */
+
+static kwr_backend_options backend_options(setup *s, kwr_key_group_range range, char path[256]) {
+    snprintf(path, 256, "%s/backend-%u", s->root, s->number++);
+    return (kwr_backend_options){ .struct_size = sizeof(kwr_backend_options),
+                                  .env = s->env,
+                                  .resources = s->resources,
+                                  .engine = "rocksdb",
+                                  .max_parallelism = GROUPS,
+                                  .seed = SEED,
+                                  .key_groups = range,
+                                  .directory = path };
+}
+
+/* A checkpoint of one of `count` subtasks. */
+static kwr_bytes checkpoint_part(setup *s, kwr_storage *storage, uint32_t index, uint32_t count) {
+    char path[256];
+    const kwr_key_group_range range = kwr_key_groups_of(index, count, GROUPS);
+    const kwr_backend_options options = backend_options(s, range, path);
+    const kwr_value_descriptor d = { .struct_size = sizeof d, .name = "state" };
+    kwr_backend *backend;
+    kwr_value *state;
+    kwr_view *view;
+    kwr_error err;
+    bench_must(kwr_backend_open(&options, &backend, &err), &err, "open");
+    bench_must(kwr_value_open(backend, &d, &state, &err), &err, "open a state");
+    for (uint64_t i = 0; i < s->entries; i++) {
+        const uint64_t key[2] = { bench_mix(i), i };
+        const kwr_slice bytes = { key, sizeof key };
+        uint8_t value[VALUE];
+        if (kwr_key_group(bytes, SEED, GROUPS) - range.first >= range.count) continue;
+        fill_value(value, i);
+        must(kwr_backend_set_key(backend, bytes), "set a key");
+        must(kwr_value_put(state, (kwr_slice){ value, VALUE }), "put");
+    }
+    const kwr_snapshot_target target = { .struct_size = sizeof target,
+                                         .env = s->env,
+                                         .storage = storage,
+                                         .job = "job",
+                                         .operator_id = "op",
+                                         .subtask = index,
+                                         .generation = count,
+                                         .checkpoint = count };
+    kwr_snapshot_result result;
+    must(kwr_backend_freeze_files(backend, &view), "freeze");
+    bench_must(kwr_snapshot_write(view, &target, NULL, &result, &err), &err, "write");
+    kwr_view_release(view);
+    kwr_backend_close(backend);
+    return result.handle;
+}
+
+static void restore_by_phase(setup *s, size_t from, size_t to) {
+    char path[256], root[256];
+    kwr_storage *storage;
+    kwr_error err;
+    kwr_bytes parts[PARTS_MAX];
+    kwr_slice handles[PARTS_MAX];
+    snprintf(root, sizeof root, "file:%s/storage-%u", s->root, s->number++);
+    bench_must(kwr_storage_open(s->env, root, true, &storage, &err), &err, "storage");
+    for (size_t i = 0; i < from; i++) {
+        parts[i] = checkpoint_part(s, storage, (uint32_t)i, (uint32_t)from);
+        handles[i] = (kwr_slice){ parts[i].data, parts[i].size };
+    }
+    bench_series all = { 0 }, files = { 0 }, open = { 0 }, clip = { 0 }, load = { 0 };
+    for (size_t round = 0; round < ROUNDS; round++) {
+        cost sum = { 0 };
+        for (size_t i = 0; i < to; i++) {
+            const kwr_backend_options options =
+                backend_options(s, kwr_key_groups_of((uint32_t)i, (uint32_t)to, GROUPS), path);
+            kwr_backend *backend;
+            const kwr_engine_ops *which;
+            const uint64_t start = bench_now_ns();
+            bench_must(
+                kwr_snapshot_restore(&options, storage, "job", handles, from, &backend, &err), &err,
+                "restore");
+            sum.ns += bench_now_ns() - start;
+            const rocks_adopt_times *times = &kwr_backend_engine(backend, &which)->adopt_times;
+            sum.open += times->open;
+            sum.clip += times->clip;
+            sum.load += times->load;
+            kwr_backend_close(backend);
+        }
+        bench_sample(&all, ms(sum.ns));
+        bench_sample(&files, ms(sum.ns - sum.open - sum.clip - sum.load));
+        bench_sample(&open, ms(sum.open));
+        bench_sample(&clip, ms(sum.clip));
+        bench_sample(&load, ms(sum.load));
+    }
+    bench_say(&s->b, "%zu to %zu subtasks, restored from storage, all of them together\n", from,
+              to);
+    bench_report(&s->b, "restore", "ms", &all);
+    bench_report(&s->b, "restore: read, verify, write out", "ms", &files);
+    bench_report(&s->b, "restore: open", "ms", &open);
+    bench_report(&s->b, "restore: clip", "ms", &clip);
+    bench_report(&s->b, "restore: load", "ms", &load);
+    for (size_t i = 0; i < from; i++)
+        kwr_bytes_free(&parts[i]);
+    kwr_storage_close(storage);
+}
+
 int main(int argc, char **argv) {
     setup s = { .entries = 1000000 };
     bool json = false;
@@ -286,7 +388,12 @@ int main(int argc, char **argv) {
         for (size_t j = 0; j < changes[i][0]; j++)
             ops->close(s.parts[j].e);
     }
-    (void)rmdir(s.root);
+    restore_by_phase(&s, 2, 2);
+    restore_by_phase(&s, 2, 3);
+    restore_by_phase(&s, 3, 2);
+    char command[300]; /* the storages */
+    snprintf(command, sizeof command, "rm -rf '%s'", s.root);
+    if (system(command) != 0) return 1;
     kwr_resources_close(s.resources);
     kwr_env_posix_close(s.env);
     return 0;

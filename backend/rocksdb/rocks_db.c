@@ -81,6 +81,9 @@ static bool make_options(rocks_db *db) {
     rocksdb_options_set_max_open_files(db->options, OPEN_FILES);
     rocksdb_options_set_info_log_level(db->options, 4);
     rocksdb_options_set_keep_log_file_num(db->options, 1);
+    /* Quicker than the default at the same size, most of all where tables are read and rewritten.
+     */
+    rocksdb_options_set_compression(db->options, rocksdb_lz4_compression);
     rocksdb_options_set_merge_operator(db->options, kwr_rocks_merge_operator());
     bound_memtables(db);
     set_table(db, filter);
