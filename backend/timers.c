@@ -189,8 +189,13 @@ static kwr_status look_up(timer_queue *q, uint32_t index) {
     kwr_state *state = &q->state;
     aim(q, state->backend->key_groups.first + index);
     kwr_slice subkey;
-    const kwr_status status = state->ops->sub_seek(state->engine, &state->at, KWR_SEEK_FIRST,
-                                                   (kwr_slice){ 0 }, NULL, &subkey, NULL);
+    /* None before the bound: an engine that keeps deleted keys for a while need not walk those of
+     * all timers popped before. */
+    uint8_t bound[KWR_TIMER_TIME_BYTES];
+    kwr_put_be64(bound, q->heads.heads[index].order);
+    const kwr_status status =
+        state->ops->sub_seek(state->engine, &state->at, KWR_SEEK_AT_LEAST,
+                             (kwr_slice){ bound, sizeof bound }, NULL, &subkey, NULL);
     if (status < KWR_OK) return kwr_state_failed(state, status, "find the first timer");
     if (status == KWR_NOT_FOUND) {
         kwr_timer_heads_empty(&q->heads, index);
