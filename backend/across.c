@@ -173,7 +173,11 @@ kwr_status kwr_view_get_size(const kwr_view *view, size_t state, kwr_state_size 
                              kwr_error *err) {
     if (state >= view->table->count) return no_such_state(view, state, err);
     kwr_state_count count;
-    view->ops->view_count(view->engine_view, view->table->states[state].id, &count);
+    const kwr_state_info *info = &view->table->states[state];
+    const kwr_status status = view->ops->view_count(view->engine_view, info->id, &count);
+    if (status < KWR_OK)
+        return KWR_FAIL(err, status, 0, "state '%s' cannot be counted: the engine '%s' gave %s",
+                        info->name, view->ops->name, kwr_status_name(status));
     size_out(&count, out);
     return KWR_OK;
 }

@@ -178,6 +178,7 @@ typedef struct kwr_engine_ops {
     const char *files;      /* format of its snapshots in files, such as "rocksdb-1"; or NULL */
     bool approximate_stats; /* entries and bytes in stats are estimates */
     bool local_files;       /* its state is in files in kwr_engine_config.directory */
+    bool walks_in_order;    /* view_walk() meets entries in canonical order (backend/canonical.h) */
 
     kwr_status (*open)(const kwr_engine_config *config, kwr_engine **out, kwr_error *err);
     /* Views may be alive: what they need stays until the last is released. */
@@ -234,7 +235,8 @@ typedef struct kwr_engine_ops {
     /* Constant time. */
     kwr_status (*freeze)(kwr_engine *engine, kwr_engine_view **out);
     void (*view_release)(kwr_engine_view *view);                                     /* [any] */
-    void (*view_count)(kwr_engine_view *view, uint32_t state, kwr_state_count *out); /* [any] */
+    /* May read all there is. A failure leaves `out` as it was. [any] */
+    kwr_status (*view_count)(kwr_engine_view *view, uint32_t state, kwr_state_count *out);
     /* Every entry of one state and key group, in an order that is the same for equal content and
      * history. Concurrent with the owner and with other walks. [any] */
     kwr_status (*view_walk)(kwr_engine_view *view, uint32_t state, uint32_t key_group,
@@ -286,6 +288,10 @@ typedef struct kwr_engine_ops {
 /* True when install() takes images of snapshots in this format. Of other formats the entries can
  * be put: kwr_backend_load_image(). */
 bool kwr_engine_reads(const kwr_engine_ops *ops, const char *format);
+
+/* True when some engine of this build writes this format, or it is the canonical one: its images
+ * can be walked. */
+bool kwr_engine_format_known(const char *format);
 
 /* NULL when there is none of that name (backend/engine_registry.c, one row per engine). */
 const kwr_engine_ops *kwr_engine_find(const char *name);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The engines of this build, one row each. */
+#include "backend/canonical.h"
 #include "backend/memory/memory_engine.h"
 #ifdef KWR_ROCKSDB
 #include "backend/rocksdb/rocks_engine.h"
@@ -24,6 +25,12 @@ bool kwr_engine_reads(const kwr_engine_ops *ops, const char *format) {
         at = end == NULL ? NULL : end + 1;
     }
     return false;
+}
+
+bool kwr_engine_format_known(const char *format) {
+    for (size_t i = 0; i < sizeof engines / sizeof engines[0]; i++)
+        if (strcmp(engines[i]->native, format) == 0) return true;
+    return strcmp(format, KWR_CANONICAL_FORMAT) == 0;
 }
 
 const kwr_engine_ops *kwr_engine_find(const char *name) {

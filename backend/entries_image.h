@@ -20,6 +20,11 @@ typedef struct kwr_entries_writer {
     size_t last_key_size;
 } kwr_entries_writer;
 
+/* Ids differ within one key group only: nothing refers to them. */
+static inline uint64_t kwr_entries_first_id(uint32_t key_group) {
+    return (uint64_t)key_group << 40 | 1;
+}
+
 void kwr_entries_begin(kwr_entries_writer *w, const kwr_env *env, kwr_page_sink *sink,
                        uint64_t *next_id, uint32_t state, uint32_t key_group, bool collection);
 /* Entries as a view's walk gives them: the elements of a collection without others between. */

@@ -28,7 +28,9 @@ static kwr_status part_fault(kwr_data_file *file, kwr_status status, uint64_t of
 kwr_status kwr_data_file_open(const kwr_env *env, kwr_storage *storage, kwr_storage_dir *shared,
                               const kwr_manifest_file *file, const kwr_data_owner *owner,
                               kwr_data_file *out, kwr_error *err) {
-    *out = (kwr_data_file){ .env = env, .storage = storage, .file = file, .owner = owner };
+    *out = (kwr_data_file){
+        .env = env, .storage = storage, .shared = shared, .file = file, .owner = owner
+    };
     if (shared == NULL)
         return KWR_FAIL(err, KWR_ERR_MISSING, 0,
                         "data file '%s' is missing: the job has no directory 'shared'", file->name);
@@ -67,12 +69,28 @@ void kwr_data_file_of_memory(const kwr_env *env, const void *bytes, const char *
     snprintf(out->path, sizeof out->path, "%s", path);
 }
 
-void kwr_data_file_close(kwr_data_file *file) {
-    if (file->reader_owned && file->reader != NULL)
-        file->storage->ops->close_reader(file->storage, file->reader);
-    kwr_free(file->env, file->index, (size_t)file->index_length);
+void kwr_data_file_rest(kwr_data_file *file) {
+    if (!file->reader_owned || file->reader == NULL) return;
+    file->storage->ops->close_reader(file->storage, file->reader);
     file->reader = NULL;
+}
+
+void kwr_data_file_close(kwr_data_file *file) {
+    kwr_data_file_rest(file);
+    kwr_free(file->env, file->index, (size_t)file->index_length);
     file->index = NULL;
+}
+
+/* Of a file that rests. */
+static kwr_status read_once(const kwr_data_file *file, uint64_t offset, void *out, size_t size,
+                            kwr_error *err) {
+    const kwr_storage_ops *ops = file->storage->ops;
+    kwr_storage_reader *reader = NULL;
+    uint64_t length = 0;
+    KWR_TRY(ops->open(file->storage, file->shared, file->file->name, &reader, &length, err));
+    kwr_status status = ops->read(file->storage, reader, offset, out, size, err);
+    ops->close_reader(file->storage, reader);
+    return status;
 }
 
 kwr_status kwr_data_file_read(const kwr_data_file *file, uint64_t offset, void *out, size_t size,
@@ -80,6 +98,7 @@ kwr_status kwr_data_file_read(const kwr_data_file *file, uint64_t offset, void *
     if (file->reader != NULL)
         return file->storage->ops->read(file->storage, file->reader, file->base + offset, out, size,
                                         err);
+    if (file->shared != NULL) return read_once(file, offset, out, size, err);
     memcpy(out, file->memory + file->base + offset, size);
     return KWR_OK;
 }

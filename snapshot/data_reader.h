@@ -26,8 +26,9 @@ typedef struct kwr_data_owner {
 typedef struct kwr_data_file {
     const kwr_env *env;
     kwr_storage *storage;
-    kwr_storage_reader *reader; /* NULL: in memory */
+    kwr_storage_reader *reader; /* NULL: in memory, or opened for each read */
     bool reader_owned;
+    kwr_storage_dir *shared; /* where it lies, of a file in shared/ */
     const uint8_t *memory;
     uint64_t base; /* where it begins in what `reader` reads, and in messages */
     const kwr_manifest_file *file;
@@ -44,6 +45,8 @@ typedef struct kwr_data_file {
 kwr_status kwr_data_file_open(const kwr_env *env, kwr_storage *storage, kwr_storage_dir *shared,
                               const kwr_manifest_file *file, const kwr_data_owner *owner,
                               kwr_data_file *out, kwr_error *err);
+/* Keeps it usable without a descriptor: each read opens it again. */
+void kwr_data_file_rest(kwr_data_file *file);
 /* A part of an open file, which the caller keeps open. */
 void kwr_data_file_of_reader(const kwr_env *env, kwr_storage *storage, kwr_storage_reader *reader,
                              const char *path, const kwr_manifest_file *file,

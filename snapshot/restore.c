@@ -23,6 +23,7 @@
 
 enum {
     RUN_BYTES = 1024 * 1024, /* read at once */
+    FILES_OPEN = 8,          /* data files that stay open; more are opened for each read */
     THREADS_MAX = 64,
 };
 
@@ -129,9 +130,7 @@ static kwr_status check_part(restore_job *job, size_t i, kwr_error *err) {
                         "snapshot, which every engine reads",
                         i, ops->name);
     job->sources[i].foreign = !kwr_engine_reads(job->ops, part->subtask.format);
-    if (!job->sources[i].foreign || strcmp(part->subtask.format, "pages-1") == 0 ||
-        strcmp(part->subtask.format, "entries-1") == 0)
-        return KWR_OK;
+    if (!job->sources[i].foreign || kwr_engine_format_known(part->subtask.format)) return KWR_OK;
     return KWR_FAIL(err, KWR_ERR_MISMATCH, 0,
                     "snapshot handle %zu is in the format %s, which this version does not know", i,
                     part->subtask.format);
@@ -364,6 +363,7 @@ static kwr_status open_files(restore_job *job, kwr_error *err) {
             KWR_TRY(open_file(job, s, &subtask->files[j], file, err));
             job->file_sources[job->file_count++] = (uint32_t)i;
             KWR_TRY(kwr_data_file_load(file, err));
+            if (job->file_count > FILES_OPEN) kwr_data_file_rest(file);
         }
         s->first_file = first;
         s->open_files = job->file_count - first;

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "backend/canonical.h"
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/limits.h"
@@ -104,7 +105,10 @@ static kwr_status write_groups(kwr_write_unit *w) {
         KWR_TRY(kwr_write_check_running(job, &w->err));
         const uint32_t i = __atomic_fetch_add(&job->next_group, 1, __ATOMIC_RELAXED);
         if (i >= view->key_groups.count) break;
-        KWR_TRY(view->ops->view_images(view->engine_view, view->key_groups.first + i, &sink));
+        const uint32_t key_group = view->key_groups.first + i;
+        KWR_TRY(job->target->form == KWR_SNAPSHOT_CANONICAL
+                    ? kwr_canonical_images(view, key_group, &sink)
+                    : view->ops->view_images(view->engine_view, key_group, &sink));
     }
     if (w->writer.file == NULL) return KWR_OK; /* inline, or too late to know */
     KWR_TRY(kwr_data_writer_finish(&w->writer, &w->file, &w->err));
@@ -215,6 +219,9 @@ static kwr_status check_target(const kwr_snapshot_target *target, kwr_error *err
     if (target->subtask >= KWR_MAX_PARALLELISM_LIMIT)
         return KWR_FAIL(err, KWR_ERR_RANGE, 0, "kwr_snapshot_target.subtask is %u, the limit %d",
                         target->subtask, KWR_MAX_PARALLELISM_LIMIT);
+    if (target->form != KWR_SNAPSHOT_NATIVE && target->form != KWR_SNAPSHOT_CANONICAL)
+        return KWR_FAIL(err, KWR_ERR_RANGE, 0, "kwr_snapshot_target.form is %d, which is unknown",
+                        (int)target->form);
     if (target->lineage != NULL &&
         !kwr_lineage_is_of(target->lineage, target->job_uid, target->operator_id))
         return KWR_FAIL(err, KWR_ERR_MISUSE, 0,
@@ -223,15 +230,31 @@ static kwr_status check_target(const kwr_snapshot_target *target, kwr_error *err
     return KWR_OK;
 }
 
+/* Once: an engine may have to read all there is. */
+static kwr_status count_states(kwr_write_job *job, kwr_error *err) {
+    const kwr_view *view = job->view;
+    job->counts = kwr_arena_array(job->arena, view->table->count, sizeof *job->counts);
+    if (job->counts == NULL)
+        return KWR_FAIL(err, KWR_ERR_NOMEM, 0, "no memory to write a snapshot");
+    for (size_t i = 0; i < view->table->count; i++) {
+        const kwr_state_info *info = &view->table->states[i];
+        const kwr_status status =
+            view->ops->view_count(view->engine_view, info->id, &job->counts[i]);
+        if (status < KWR_OK)
+            return KWR_FAIL(err, status, 0,
+                            "state '%s' of operator %s cannot be counted: the engine '%s' gave %s",
+                            info->name, job->target->operator_id, view->ops->name,
+                            kwr_status_name(status));
+    }
+    return KWR_OK;
+}
+
 static size_t choose_workers(const kwr_write_job *job) {
     const kwr_view *view = job->view;
     const kwr_executor *executor = job->target->env->executor;
     uint64_t bytes = 0;
-    for (size_t i = 0; i < view->table->count; i++) {
-        kwr_state_count count = { 0 };
-        view->ops->view_count(view->engine_view, view->table->states[i].id, &count);
-        bytes += count.entry_bytes;
-    }
+    for (size_t i = 0; i < view->table->count; i++)
+        bytes += job->counts[i].entry_bytes;
     uint64_t n = job->target->threads;
     if (n == 0) n = executor->parallelism(executor->ctx);
     if (n > 1 + bytes / BYTES_PER_WORKER) n = 1 + bytes / BYTES_PER_WORKER;
@@ -292,11 +315,13 @@ static bool has_files(const kwr_view *view) {
 
 static kwr_status write_all(kwr_write_job *job, kwr_snapshot_result *out, kwr_error *err) {
     KWR_TRY(prepare(job, err));
-    if (has_files(job->view)) {
+    if (job->target->form == KWR_SNAPSHOT_CANONICAL) job->format = KWR_CANONICAL_FORMAT;
+    if (job->format == NULL && has_files(job->view)) {
         KWR_TRY(kwr_write_files(job, err));
     } else {
+        KWR_TRY(count_states(job, err));
         KWR_TRY(kwr_write_make_units(job, choose_workers(job), err));
-        KWR_TRY(kwr_write_pages_begin(job, err));
+        if (job->format == NULL) KWR_TRY(kwr_write_pages_begin(job, err));
         KWR_TRY(write_images(job, err));
     }
     KWR_TRY(first_failure(job, err));

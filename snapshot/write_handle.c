@@ -12,12 +12,8 @@ static kwr_status describe_states(const kwr_write_job *job, kwr_subtask_part *pa
     kwr_manifest_state *states = kwr_arena_array(part->arena, view->table->count, sizeof *states);
     if (states == NULL) return KWR_FAIL(err, KWR_ERR_NOMEM, 0, "no memory for a snapshot's handle");
     for (size_t i = 0; i < view->table->count; i++) {
-        kwr_state_count count = { 0 };
+        const kwr_state_count count = job->counts[i];
         states[i].info = view->table->states[i];
-        if (job->counts != NULL)
-            count = job->counts[i];
-        else
-            view->ops->view_count(view->engine_view, states[i].info.id, &count);
         states[i].entries = count.entries;
         states[i].entry_bytes = count.entry_bytes;
         states[i].elements = count.elements;

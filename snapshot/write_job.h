@@ -39,14 +39,14 @@ struct kwr_write_job {
     kwr_write_unit *units;
     size_t unit_count;
     /* Shared by the workers, atomic. */
-    uint32_t next_group; /* index into the view's range */
-    uint32_t stop;       /* somebody failed: the result does not matter any more */
-    uint32_t spilled;    /* it does not fit inline */
-    uint64_t bytes;      /* of all data files so far, as they will be */
-    uint64_t sequence;   /* next file number */
+    uint32_t next_group;     /* index into the view's range */
+    uint32_t stop;           /* somebody failed: the result does not matter any more */
+    uint32_t spilled;        /* it does not fit inline */
+    uint64_t bytes;          /* of all data files so far, as they will be */
+    uint64_t sequence;       /* next file number */
+    kwr_state_count *counts; /* for each state */
     /* Files of engines */
-    const char *format;      /* NULL: page images in the engine's own format */
-    kwr_state_count *counts; /* for each state; NULL: the view counts */
+    const char *format; /* NULL: page images in the engine's own format */
     kwr_manifest_file *reused;
     size_t reused_count;
     kwr_lineage_set *set; /* with a lineage: what this snapshot uses */

@@ -307,7 +307,7 @@ kwr_status kwr_record_check(const uint8_t *bytes, size_t size, const kwr_image_r
 
 kwr_status kwr_store_freeze(kwr_engine *e, kwr_engine_view **out);
 void kwr_store_view_release(kwr_engine_view *view);
-void kwr_store_view_count(kwr_engine_view *view, uint32_t state, kwr_state_count *out);
+kwr_status kwr_store_view_count(kwr_engine_view *view, uint32_t state, kwr_state_count *out);
 uint64_t kwr_store_view_epoch(const kwr_engine_view *view);
 kwr_status kwr_store_view_walk(kwr_engine_view *view, uint32_t state, uint32_t key_group,
                                kwr_entry_fn fn, void *fn_ctx);

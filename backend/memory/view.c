@@ -18,13 +18,14 @@ static kwr_word group_word(const kwr_engine_view *view, uint32_t state, uint32_t
     return kwr_array_word((kwr_word)(uintptr_t)top | KWR_WORD_ARRAY, e->two_level ? 2 : 1, index);
 }
 
-void kwr_store_view_count(kwr_engine_view *view, uint32_t state, kwr_state_count *out) {
+kwr_status kwr_store_view_count(kwr_engine_view *view, uint32_t state, kwr_state_count *out) {
     const kwr_node *top = state_top(view, state);
     *out = (kwr_state_count){ 0 };
-    if (top == NULL) return;
+    if (top == NULL) return KWR_OK;
     out->entries = top->entries;
     out->entry_bytes = top->entry_bytes;
     out->elements = top->elements;
+    return KWR_OK;
 }
 
 /* ---- entries ---- */

@@ -255,7 +255,7 @@ void kwr_rocks_chains_free(const kwr_env *env, rocks_chains *chains);
 
 kwr_status kwr_rocks_freeze(kwr_engine *e, kwr_engine_view **out);
 void kwr_rocks_view_release(kwr_engine_view *view);
-void kwr_rocks_view_count(kwr_engine_view *view, uint32_t state, kwr_state_count *out);
+kwr_status kwr_rocks_view_count(kwr_engine_view *view, uint32_t state, kwr_state_count *out);
 kwr_status kwr_rocks_view_walk(kwr_engine_view *view, uint32_t state, uint32_t key_group,
                                kwr_entry_fn fn, void *fn_ctx);
 kwr_status kwr_rocks_view_images(kwr_engine_view *view, uint32_t key_group, kwr_page_sink *sink);

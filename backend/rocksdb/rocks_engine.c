@@ -245,6 +245,7 @@ const kwr_engine_ops kwr_rocksdb_engine = {
     .files = "rocksdb-1",
     .approximate_stats = true,
     .local_files = true,
+    .walks_in_order = true,
     .open = engine_open,
     .close = engine_close,
     .add_state = engine_add_state,

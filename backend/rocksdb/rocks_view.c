@@ -52,9 +52,17 @@ kwr_status kwr_rocks_freeze(kwr_engine *e, kwr_engine_view **out) {
 
 /* ---- walking ---- */
 
-/* Every stored key of a state from `low` on and below `high`. */
+/* What stands in a family once for each entry: of a collection its header or head. */
+static bool is_head(kwr_state_kind kind, const kwr_entry *entry, bool header) {
+    if (kind == KWR_STATE_LIST) return entry->subkey.size == 0;
+    return header || !kwr_state_is_collection(kind);
+}
+
+/* Every stored key of a state from `low` on and below `high`. `heads`, unless NULL, sums up entries
+ * and the bytes of their keys and namespaces. */
 static kwr_status walk_range(kwr_engine_view *view, uint32_t state, const uint8_t *low,
-                             const uint8_t *high, size_t size, kwr_entry_fn fn, void *fn_ctx) {
+                             const uint8_t *high, size_t size, kwr_entry_fn fn, void *fn_ctx,
+                             kwr_state_count *heads) {
     const kwr_state_kind kind = view->kinds[state];
     rocksdb_readoptions_t *options = rocksdb_readoptions_create();
     rocksdb_readoptions_set_snapshot(options, view->snapshot);
@@ -74,6 +82,10 @@ static kwr_status walk_range(kwr_engine_view *view, uint32_t state, const uint8_
         if (!kwr_rocks_key_parse((const uint8_t *)key, length, kind, &entry, &header)) {
             status = KWR_ERR_CORRUPT;
             break;
+        }
+        if (heads != NULL && is_head(kind, &entry, header)) {
+            heads->entries++;
+            heads->entry_bytes += entry.key.size + entry.name.size;
         }
         if (header) continue;
         const char *value = rocksdb_iter_value(it, &length);
@@ -95,52 +107,28 @@ kwr_status kwr_rocks_view_walk(kwr_engine_view *view, uint32_t state, uint32_t k
     const uint8_t low[2] = { (uint8_t)(key_group >> 8), (uint8_t)key_group };
     const uint8_t high[2] = { (uint8_t)((key_group + 1) >> 8), (uint8_t)(key_group + 1) };
     if (state >= view->state_count) return KWR_OK;
-    return walk_range(view, state, low, key_group == 0xffff ? NULL : high, 2, fn, fn_ctx);
+    return walk_range(view, state, low, key_group == 0xffff ? NULL : high, 2, fn, fn_ctx, NULL);
 }
 
-typedef struct counting {
-    const kwr_env *env;
-    kwr_state_count sum;
-    bool collection;
-    kwr_buffer last; /* key and namespace of the entry at hand */
-    size_t last_key_size;
-    uint32_t last_group; /* timers have the same empty key in each */
-    bool begun;
-} counting;
+static kwr_status count_element(void *ctx, const kwr_entry *entry) {
+    kwr_state_count *sum = ctx;
+    sum->entry_bytes += entry->value.size + entry->subkey.size;
+    sum->elements++;
+    return KWR_OK;
+}
 
-static kwr_status count_entry(void *ctx, const kwr_entry *entry) {
-    counting *c = ctx;
-    c->sum.entry_bytes += entry->value.size + entry->subkey.size;
-    c->sum.elements += c->collection;
-    const size_t size = entry->key.size + entry->name.size;
-    if (c->collection && c->begun && c->last_group == entry->key_group &&
-        c->last_key_size == entry->key.size && c->last.size == size &&
-        (entry->key.size == 0 || memcmp(c->last.data, entry->key.data, entry->key.size) == 0) &&
-        (entry->name.size == 0 ||
-         memcmp(c->last.data + entry->key.size, entry->name.data, entry->name.size) == 0))
+kwr_status kwr_rocks_view_count(kwr_engine_view *view, uint32_t state, kwr_state_count *out) {
+    kwr_state_count elements = { 0 }, heads = { 0 };
+    if (state >= view->state_count) {
+        *out = heads;
         return KWR_OK;
-    c->sum.entries++;
-    c->sum.entry_bytes += size;
-    if (!c->collection) return KWR_OK;
-    c->last.size = 0;
-    kwr_buffer_append(&c->last, entry->key.data, entry->key.size);
-    kwr_buffer_append(&c->last, entry->name.data, entry->name.size);
-    c->last_key_size = entry->key.size;
-    c->last_group = entry->key_group;
-    c->begun = true;
-    return c->last.failed ? KWR_ERR_NOMEM : KWR_OK;
-}
-
-void kwr_rocks_view_count(kwr_engine_view *view, uint32_t state, kwr_state_count *out) {
-    *out = (kwr_state_count){ 0 };
-    if (state >= view->state_count) return;
-    counting c = { .env = view->db->env,
-                   .last = { .env = view->db->env },
-                   .collection = kwr_state_is_collection(view->kinds[state]) };
+    }
     const uint8_t low[2] = { 0 };
-    const kwr_status status = walk_range(view, state, low, NULL, 2, count_entry, &c);
-    kwr_buffer_free(&c.last);
-    if (status == KWR_OK) *out = c.sum;
+    KWR_TRY(walk_range(view, state, low, NULL, 2, count_element, &elements, &heads));
+    heads.entry_bytes += elements.entry_bytes;
+    if (kwr_state_is_collection(view->kinds[state])) heads.elements = elements.elements;
+    *out = heads;
+    return KWR_OK;
 }
 
 /* ---- images ---- */
@@ -150,8 +138,7 @@ static kwr_status write_entry(void *ctx, const kwr_entry *entry) {
 }
 
 kwr_status kwr_rocks_view_images(kwr_engine_view *view, uint32_t key_group, kwr_page_sink *sink) {
-    /* Ids need to differ within one key group's images only: they are never referred to. */
-    uint64_t next_id = (uint64_t)key_group << 40 | 1;
+    uint64_t next_id = kwr_entries_first_id(key_group);
     for (uint32_t state = 0; state < view->state_count; state++) {
         kwr_entries_writer w;
         kwr_entries_begin(&w, view->db->env, sink, &next_id, state, key_group,

@@ -37,6 +37,16 @@ KWR_API void kwr_lineage_confirm(kwr_lineage *lineage, uint64_t checkpoint);
  * and its new files may be removed. [any] */
 KWR_API void kwr_lineage_abort(kwr_lineage *lineage, uint64_t checkpoint);
 
+typedef enum kwr_snapshot_form {
+    KWR_SNAPSHOT_NATIVE = 0, /* the engine's own: the fastest to write and to restore */
+    /*
+     * The same for every engine: entries in one order, byte for byte, whichever engine has written
+     * them and whatever way they came to it. Complete by itself, without files of older
+     * checkpoints. For moving to another engine, for archives, for comparing.
+     */
+    KWR_SNAPSHOT_CANONICAL = 1,
+} kwr_snapshot_form;
+
 typedef struct kwr_snapshot_target {
     size_t struct_size;
     const kwr_env *env;
@@ -58,6 +68,7 @@ typedef struct kwr_snapshot_target {
      * time for each lineage, checkpoint ids ascending.
      */
     kwr_lineage *lineage;
+    kwr_snapshot_form form; /* canonical: everything is written, whatever `lineage` has */
 } kwr_snapshot_target;
 
 typedef struct kwr_snapshot_result {

@@ -366,7 +366,7 @@ size_t conf_view_entries(conf *c, kwr_view *view) {
         view_look l = { .c = c, .view = view };
         walk_state(&l, (uint32_t)id);
         kwr_state_count count;
-        view->ops->view_count(view->engine_view, (uint32_t)id, &count);
+        KWR_MUST(view->ops->view_count(view->engine_view, (uint32_t)id, &count));
         CHECK(count.entries == l.met);
         CHECK(count.elements == l.elements);
         CHECK(count.entry_bytes == l.bytes);

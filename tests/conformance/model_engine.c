@@ -170,7 +170,7 @@ static kwr_status model_freeze(kwr_engine *engine, kwr_engine_view **out) {
     return KWR_OK;
 }
 
-static void model_view_count(kwr_engine_view *view, uint32_t state, kwr_state_count *out) {
+static kwr_status model_view_count(kwr_engine_view *view, uint32_t state, kwr_state_count *out) {
     *out = (kwr_state_count){ 0 };
     for (size_t i = 0; i < view->entries.count; i++) {
         if (view->entries.at[i]->state != state) continue;
@@ -178,6 +178,7 @@ static void model_view_count(kwr_engine_view *view, uint32_t state, kwr_state_co
         out->entry_bytes += model_entry_bytes(view->entries.at[i]);
         out->elements += view->entries.at[i]->element_count;
     }
+    return KWR_OK;
 }
 
 /* A plain value is one entry met, a collection one for each element. */

@@ -212,7 +212,7 @@ void shelf_expect_view(shelf *m, const store *s, kwr_engine_view *view) {
             w.bytes += c->key_size + c->name_size;
         }
         kwr_state_count count = { 1, 1, 1 };
-        s->ops->view_count(view, state, &count);
+        KWR_MUST(s->ops->view_count(view, state, &count));
         cr_assert(count.entries == entries);
         cr_assert(count.elements == w.elements);
         cr_assert(count.entry_bytes == w.bytes);

@@ -221,7 +221,7 @@ void model_expect_view(model *m, const store *s, kwr_engine_view *view) {
             KWR_MUST(
                 s->ops->view_walk(view, state, s->config.key_groups.first + g, expect_entry, &x));
         kwr_state_count count = { 1, 1, 1 };
-        s->ops->view_count(view, state, &count);
+        KWR_MUST(s->ops->view_count(view, state, &count));
         cr_assert(count.entries == x.entries);
         cr_assert(count.entry_bytes == x.bytes);
         entries += x.entries;

@@ -57,7 +57,7 @@ static bool look(const job *given) {
         right &= ops->view_images(given->view, g, &sink) == KWR_OK;
     }
     kwr_state_count count;
-    ops->view_count(given->view, 0, &count);
+    right &= ops->view_count(given->view, 0, &count) == KWR_OK;
     return right && walked.sum == given->sum && read.sum == given->sum &&
            walked.entries == given->entries &&
            (kwr_state_is_collection(given->s->kind) ? count.elements : count.entries) ==

@@ -295,7 +295,7 @@ static void check_counts(const model *m, instance *in, const kwr_state_count *wa
                   state, (unsigned long long)w.sum.elements,
                   (unsigned long long)want[state].elements);
         kwr_state_count got;
-        ops->view_count(view, in->ids[state], &got);
+        KWR_MUST(ops->view_count(view, in->ids[state], &got));
         cr_assert(got.entries == want[state].entries, "state %u: %llu counted, expected %llu",
                   state, (unsigned long long)got.entries, (unsigned long long)want[state].entries);
     }

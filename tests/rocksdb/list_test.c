@@ -238,8 +238,8 @@ static void compare_views(pair *p, kwr_engine_view *page, kwr_engine_view *rocks
     kwr_state_count a_count, b_count;
     walk(&p->page, page, &a);
     walk(&p->rocks, rocks, &b);
-    p->page.ops->view_count(page, 0, &a_count);
-    p->rocks.ops->view_count(rocks, 0, &b_count);
+    KWR_MUST(p->page.ops->view_count(page, 0, &a_count));
+    KWR_MUST(p->rocks.ops->view_count(rocks, 0, &b_count));
     cr_assert(a.entries == b.entries && a.bytes.size == b.bytes.size);
     cr_assert(a.bytes.size == 0 || memcmp(a.bytes.data, b.bytes.data, a.bytes.size) == 0);
     cr_assert(a_count.elements == b_count.elements && a_count.entries == b_count.entries);

@@ -5,7 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/error.h"
 #include "tests/snapshot/mini_job.h"
+#include "tests/support/fault_env.h"
 
 static const kwr_key_group_range ALL = { 0, 0 };
 
@@ -265,5 +267,98 @@ KWR_TEST(snapshot, names_a_missing_file) {
                    err);
     cr_assert(strstr(err.text, "1-count-0-0.kwp") != NULL, "%s", err.text);
     kwr_bytes_free(&result.handle);
+    fixture_close(&f);
+}
+
+/* ---- few descriptors ---- */
+
+/* A storage to read from, with so many files open at once and no more. */
+typedef struct scarce {
+    kwr_storage storage;
+    kwr_storage *inner;
+    unsigned open, open_max, opened;
+} scarce;
+
+static kwr_storage *inner_of(kwr_storage *storage) { return ((scarce *)storage)->inner; }
+
+static kwr_status scarce_dir_open(kwr_storage *storage, kwr_storage_dir *parent, const char *name,
+                                  bool create, kwr_storage_dir **out, kwr_error *err) {
+    kwr_storage *inner = inner_of(storage);
+    return inner->ops->dir_open(inner, parent, name, create, out, err);
+}
+
+static void scarce_dir_close(kwr_storage *storage, kwr_storage_dir *dir) {
+    inner_of(storage)->ops->dir_close(inner_of(storage), dir);
+}
+
+static kwr_status scarce_open(kwr_storage *storage, kwr_storage_dir *dir, const char *name,
+                              kwr_storage_reader **out, uint64_t *size, kwr_error *err) {
+    scarce *s = (scarce *)storage;
+    if (s->open == s->open_max)
+        return KWR_FAIL(err, KWR_ERR_IO, 24, "cannot open '%s': too many open files", name);
+    KWR_TRY(s->inner->ops->open(s->inner, dir, name, out, size, err));
+    s->open++;
+    s->opened++;
+    return KWR_OK;
+}
+
+static kwr_status scarce_read(kwr_storage *storage, kwr_storage_reader *reader, uint64_t offset,
+                              void *data, size_t size, kwr_error *err) {
+    kwr_storage *inner = inner_of(storage);
+    return inner->ops->read(inner, reader, offset, data, size, err);
+}
+
+static void scarce_close_reader(kwr_storage *storage, kwr_storage_reader *reader) {
+    scarce *s = (scarce *)storage;
+    s->inner->ops->close_reader(s->inner, reader);
+    s->open--;
+}
+
+static void scarce_describe(kwr_storage *storage, kwr_storage_dir *dir, const char *name, char *out,
+                            size_t capacity) {
+    kwr_storage *inner = inner_of(storage);
+    inner->ops->describe(inner, dir, name, out, capacity);
+}
+
+static const kwr_storage_ops scarce_ops = { .struct_size = sizeof scarce_ops,
+                                            .dir_open = scarce_dir_open,
+                                            .dir_close = scarce_dir_close,
+                                            .open = scarce_open,
+                                            .read = scarce_read,
+                                            .close_reader = scarce_close_reader,
+                                            .describe = scarce_describe };
+
+KWR_TEST(snapshot, restores_from_more_files_than_may_be_open) {
+    enum { PARTS = MINI_GROUPS, OPEN_MAX = 9 };
+    fixture f;
+    fixture_open(&f, KIND_FILE);
+    kwr_snapshot_result results[PARTS];
+    kwr_slice handles[PARTS];
+    for (uint32_t i = 0; i < PARTS; i++) {
+        kwr_snapshot_target target = target_of(&f);
+        target.subtask = i;
+        const kwr_key_group_range range = kwr_key_groups_of(i, PARTS, MINI_GROUPS);
+        kwr_view *view = frozen(&f, range, 500, 1);
+        write_view(view, &target, &results[i]);
+        kwr_view_release(view);
+        handles[i] = (kwr_slice){ results[i].handle.data, results[i].handle.size };
+    }
+    fault_env *faults = fault_env_open(f.env, FAULT_INLINE); /* one worker */
+    kwr_backend_options options = mini_options(fault_env_env(faults), ALL);
+    kwr_backend *backend = NULL;
+    kwr_error err = { 0 };
+    scarce s = { .storage = { &scarce_ops }, .inner = f.storage, .open_max = OPEN_MAX };
+    KWR_MUST_ERR(kwr_snapshot_restore(&options, &s.storage, "job", handles, PARTS, &backend, &err),
+                 err);
+    cr_assert(s.open == 0 && s.opened > PARTS);
+    mini_expect(backend, ALL, 500, 1);
+    kwr_backend_close(backend);
+    s.open_max = 0; /* it can be too few */
+    KWR_EXPECT(KWR_ERR_IO,
+               kwr_snapshot_restore(&options, &s.storage, "job", handles, PARTS, &backend, &err));
+    cr_assert(strstr(err.text, "too many open files") != NULL && s.open == 0);
+    for (uint32_t i = 0; i < PARTS; i++)
+        kwr_bytes_free(&results[i].handle);
+    fault_env_close(faults);
     fixture_close(&f);
 }

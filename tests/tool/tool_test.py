@@ -13,6 +13,7 @@ import sys
 import tempfile
 
 KEYWEIR, WORDCOUNT, STEP, KINDS = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
+CANONICAL = sys.argv[5]
 TESTS = []
 
 
@@ -220,6 +221,31 @@ def state_of_every_kind_is_shown_dumped_verified_and_planned(folder):
         assert rules["from"] == [{"subtask": 0, "first": 0, "elements": 1}], rules
     code, out, _ = keyweir("plan", "--parallelism", "2", checkpoint)
     assert code == 0 and "operator state rules (broadcast): 1 elements from subtask 0" in out, out
+
+
+@test
+def dumps_are_the_same_from_engine_to_engine_and_back(folder):
+    root, local = os.path.join(folder, "root"), os.path.join(folder, "local")
+    os.mkdir(local)
+    run = subprocess.run([CANONICAL, root, local], check=True, capture_output=True, timeout=300)
+    stops = run.stdout.decode().splitlines()
+    assert len(stops) >= 3 and os.listdir(local) == [], (stops, os.listdir(local))
+    first = None
+    for line in stops:
+        job, engine, parallelism = line.split()
+        code, out, err = keyweir("latest", os.path.join(root, job))
+        assert code == 0, err
+        code, dumped, err = keyweir("dump", "--json", out.strip())
+        assert code == 0, err
+        entries = sorted(dumped.encode().splitlines())
+        first = first or entries
+        assert len(entries) > 10000 and entries == first, (line, len(entries), len(first))
+        assert {json.loads(e)["state"] for e in entries} == {
+            "value", "number", "sum", "mean", "list", "map", "raw", "timers/event/timers"}
+        code, shown, _ = keyweir("show", "--json", out.strip())
+        subtasks = json.loads(shown)["operators"][0]["subtasks"]
+        assert len(subtasks) == int(parallelism), line
+        assert keyweir("verify", os.path.join(root, job))[0] == 0, line
 
 
 @test
