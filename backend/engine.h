@@ -15,6 +15,7 @@
 #ifndef KWR_BACKEND_ENGINE_H
 #define KWR_BACKEND_ENGINE_H
 
+#include "backend/fold.h"
 #include "backend/page_image.h"
 #include "keyweir/backend.h"
 
@@ -194,6 +195,10 @@ typedef struct kwr_engine_ops {
     /* As kwr_value_modify(). On a failure nothing has changed. */
     kwr_status (*modify)(kwr_engine *engine, const kwr_address *at, size_t size, void **out,
                          size_t *old_size);
+    /* Folds `value` into what is there, of the type's size, without reading it. A sum that leaves
+     * its type is found by the next read: KWR_ERR_RANGE, until it is back or the entry is written;
+     * views show the type's end in its place. NULL: modify is as good. */
+    kwr_status (*fold)(kwr_engine *engine, const kwr_address *at, kwr_fold how, kwr_slice value);
     /* KWR_NOT_FOUND when there was nothing. A collection goes with all it holds, in bounded time:
      * what it held is freed bit by bit. Needs no memory for an entry that was written since the
      * last freeze: what was done in several steps can then be undone. */

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Reducing state: values folded into one. The built-in functions work on the stored bytes in one
- * lookup; a function of the host reads the stored value, writes the result to memory of the handle,
- * and only a result that is complete is stored.
+ * Reducing state: values folded into one. The built-in functions (fold.h) work on the stored bytes
+ * in one lookup, or in none where the descriptor says that it is mostly written and the engine can;
+ * a function of the host reads the stored value, writes the result to memory of the handle, and
+ * only a result that is complete is stored.
  */
+#include "backend/fold.h"
 #include "backend/merge.h"
 #include "base/bytes.h"
 #include "base/limits.h"
@@ -11,79 +13,12 @@
 
 struct kwr_reducing {
     kwr_state state;
-    kwr_type_kind type;
-    kwr_reduce_kind reduce;
+    kwr_fold function; /* a built-in one, or KWR_REDUCE_CUSTOM */
+    bool write_mostly;
     kwr_reduce_fn fn;
     void *fn_ctx;
     kwr_kept result; /* what a custom function wrote */
 };
-
-/* ---- the built-in functions: *into = fold(*into, from) ---- */
-
-static bool sum_numbers(kwr_type_kind type, void *into, const void *from) {
-    if (type == KWR_TYPE_I32) {
-        int32_t sum;
-        if (__builtin_add_overflow((int32_t)kwr_get_le32(into), (int32_t)kwr_get_le32(from), &sum))
-            return false;
-        kwr_put_le32(into, (uint32_t)sum);
-        return true;
-    }
-    if (type == KWR_TYPE_F64) {
-        double a, b;
-        memcpy(&a, into, sizeof a);
-        memcpy(&b, from, sizeof b);
-        a += b;
-        memcpy(into, &a, sizeof a);
-        return true;
-    }
-    const uint64_t a = kwr_get_le64(into);
-    const uint64_t b = kwr_get_le64(from);
-    int64_t signed_sum;
-    uint64_t sum = a + b;
-    const bool lost = type == KWR_TYPE_U64
-                          ? sum < a
-                          : __builtin_add_overflow((int64_t)a, (int64_t)b, &signed_sum);
-    if (lost) return false;
-    kwr_put_le64(into, sum);
-    return true;
-}
-
-/* A number as an unsigned integer of the same order. For f64 the IEEE total order. */
-static uint64_t order_of(kwr_type_kind type, const void *value) {
-    uint8_t key[8];
-    if (type == KWR_TYPE_I32) {
-        kwr_key_from_i32((int32_t)kwr_get_le32(value), key);
-        return kwr_get_be32(key);
-    }
-    if (type == KWR_TYPE_F64) {
-        double number;
-        memcpy(&number, value, sizeof number);
-        kwr_key_from_f64(number, key);
-        return kwr_get_be64(key);
-    }
-    if (type == KWR_TYPE_I64) {
-        kwr_key_from_i64((int64_t)kwr_get_le64(value), key);
-        return kwr_get_be64(key);
-    }
-    return kwr_get_le64(value);
-}
-
-static bool is_nan(kwr_type_kind type, const void *value) {
-    if (type != KWR_TYPE_F64) return false;
-    double number;
-    memcpy(&number, value, sizeof number);
-    return number != number;
-}
-
-/* Whether `from` replaces `into`. Any number wins against NaN, so that order does not matter. */
-static bool better(const kwr_reducing *reducing, const void *into, const void *from) {
-    const bool nan_into = is_nan(reducing->type, into);
-    const bool nan_from = is_nan(reducing->type, from);
-    if (nan_into != nan_from) return nan_into;
-    const uint64_t a = order_of(reducing->type, into);
-    const uint64_t b = order_of(reducing->type, from);
-    return reducing->reduce == KWR_REDUCE_MIN ? b < a : b > a;
-}
 
 static const char *reduce_name(kwr_reduce_kind reduce) {
     switch (reduce) {
@@ -106,6 +41,11 @@ static kwr_status check_function(const kwr_reducing_descriptor *wanted, kwr_erro
     const char *name = wanted->name == NULL ? "" : wanted->name;
     switch (wanted->reduce) {
     case KWR_REDUCE_CUSTOM:
+        if (wanted->write_mostly)
+            return KWR_FAIL(err, KWR_ERR_RANGE, 0,
+                            "state '%.255s': write_mostly is for sum, min and max: an engine may "
+                            "fold on threads of its own, where no function of the host runs",
+                            name);
         if (wanted->fn != NULL) return KWR_OK;
         return KWR_FAIL(err, KWR_ERR_RANGE, 0, "state '%.255s': KWR_REDUCE_CUSTOM needs a function",
                         name);
@@ -123,10 +63,15 @@ static kwr_status check_function(const kwr_reducing_descriptor *wanted, kwr_erro
 
 static kwr_status check_again(const kwr_reducing *open, const kwr_reducing_descriptor *wanted,
                               kwr_error *err) {
-    if (open->reduce != wanted->reduce)
+    if (open->function.reduce != wanted->reduce)
         return KWR_FAIL(err, KWR_ERR_MISMATCH, 0,
                         "state '%s' is open with %s, opened again with %s", open->state.label,
-                        reduce_name(open->reduce), reduce_name(wanted->reduce));
+                        reduce_name(open->function.reduce), reduce_name(wanted->reduce));
+    if (open->write_mostly != wanted->write_mostly)
+        return KWR_FAIL(err, KWR_ERR_MISMATCH, 0,
+                        "state '%s' is open %s write_mostly, opened again %s", open->state.label,
+                        open->write_mostly ? "with" : "without",
+                        wanted->write_mostly ? "with" : "without");
     if (open->fn != wanted->fn || open->fn_ctx != wanted->fn_ctx)
         return KWR_FAIL(err, KWR_ERR_MISMATCH, 0,
                         "state '%s' is open with another function or context", open->state.label);
@@ -156,8 +101,8 @@ static kwr_status open_reducing(kwr_backend *backend, const kwr_reducing_descrip
     kwr_reducing *reducing = (kwr_reducing *)state;
     if (!fresh) KWR_TRY(check_again(reducing, &wanted, err));
     state->done = reducing_done;
-    reducing->type = wanted.type.kind;
-    reducing->reduce = wanted.reduce;
+    reducing->function = (kwr_fold){ wanted.type.kind, wanted.reduce };
+    reducing->write_mostly = wanted.write_mostly;
     reducing->fn = wanted.fn;
     reducing->fn_ctx = wanted.fn_ctx;
     *out = reducing;
@@ -182,7 +127,7 @@ static kwr_status lend(kwr_state *state, size_t size, void **out, size_t *old_si
 static kwr_status sum_lost(const kwr_reducing *reducing) {
     return KWR_FAIL(&reducing->state.backend->error, KWR_ERR_RANGE, 0,
                     "state '%s': the sum is beyond %s and was left as it is", reducing->state.label,
-                    kwr_type_kind_name(reducing->type));
+                    kwr_type_kind_name(reducing->function.type));
 }
 
 static kwr_status add_number(kwr_reducing *reducing, kwr_slice value, kwr_slice *result) {
@@ -190,6 +135,12 @@ static kwr_status add_number(kwr_reducing *reducing, kwr_slice value, kwr_slice 
     const size_t size = state->fixed_size;
     uint8_t from[8]; /* the caller's bytes may be those that are about to change */
     memcpy(from, value.data, size);
+    if (reducing->write_mostly && result == NULL && state->ops->fold != NULL) {
+        const kwr_slice value_copy = { from, size };
+        const kwr_status status =
+            state->ops->fold(state->engine, &state->at, reducing->function, value_copy);
+        return status < KWR_OK ? kwr_state_failed(state, status, "write") : KWR_OK;
+    }
     void *into = NULL;
     size_t old_size = 0;
     KWR_TRY(lend(state, size, &into, &old_size));
@@ -197,9 +148,9 @@ static kwr_status add_number(kwr_reducing *reducing, kwr_slice value, kwr_slice 
         memcpy(into, from, size);
     } else if (old_size != size) {
         return kwr_state_failed(state, KWR_ERR_CORRUPT, "add");
-    } else if (reducing->reduce != KWR_REDUCE_SUM) {
-        if (better(reducing, into, from)) memcpy(into, from, size);
-    } else if (!sum_numbers(reducing->type, into, from)) {
+    } else if (reducing->function.reduce != KWR_REDUCE_SUM) {
+        if (kwr_fold_better(&reducing->function, into, from)) memcpy(into, from, size);
+    } else if (!kwr_fold_sum(reducing->function.type, into, from)) {
         return sum_lost(reducing);
     }
     if (result != NULL) *result = (kwr_slice){ into, size };
@@ -256,7 +207,7 @@ static kwr_status add_custom(kwr_reducing *reducing, kwr_slice value, kwr_slice 
 kwr_status kwr_reducing_add(kwr_reducing *reducing, kwr_slice value, kwr_slice *result) {
     KWR_TRY(kwr_state_size_check(&reducing->state, value.size));
     KWR_TRY(kwr_state_at(&reducing->state));
-    if (reducing->reduce == KWR_REDUCE_CUSTOM) return add_custom(reducing, value, result);
+    if (reducing->function.reduce == KWR_REDUCE_CUSTOM) return add_custom(reducing, value, result);
     return add_number(reducing, value, result);
 }
 
@@ -276,15 +227,17 @@ static kwr_status fold_number(kwr_reducing *reducing, kwr_kept *into, kwr_slice 
     kwr_state *state = &reducing->state;
     if (into->size != state->fixed_size || from.size != state->fixed_size)
         return kwr_state_failed(state, KWR_ERR_CORRUPT, "merge");
-    if (reducing->reduce == KWR_REDUCE_SUM)
-        return sum_numbers(reducing->type, into->data, from.data) ? KWR_OK : sum_lost(reducing);
-    if (better(reducing, into->data, from.data)) memcpy(into->data, from.data, from.size);
+    if (reducing->function.reduce == KWR_REDUCE_SUM)
+        return kwr_fold_sum(reducing->function.type, into->data, from.data) ? KWR_OK
+                                                                            : sum_lost(reducing);
+    if (kwr_fold_better(&reducing->function, into->data, from.data))
+        memcpy(into->data, from.data, from.size);
     return KWR_OK;
 }
 
 static kwr_status fold_into(kwr_state *state, kwr_kept *into, kwr_slice from) {
     kwr_reducing *reducing = (kwr_reducing *)state;
-    if (reducing->reduce != KWR_REDUCE_CUSTOM) return fold_number(reducing, into, from);
+    if (reducing->function.reduce != KWR_REDUCE_CUSTOM) return fold_number(reducing, into, from);
     size_t size = 0;
     KWR_TRY(fold(reducing, (kwr_slice){ into->data, into->size }, from, &size));
     const kwr_kept before = *into;

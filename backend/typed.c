@@ -187,7 +187,8 @@ static kwr_status reducing_add(kwr_reducing *reducing, kwr_type_kind kind, const
     kwr_state *state = kwr_reducing_state(reducing);
     KWR_TRY(kwr_typed_check(state, kind));
     kwr_slice stored = { 0 };
-    KWR_TRY(kwr_reducing_add(reducing, (kwr_slice){ value, size }, &stored));
+    KWR_TRY(
+        kwr_reducing_add(reducing, (kwr_slice){ value, size }, result == NULL ? NULL : &stored));
     return result == NULL ? KWR_OK : kwr_typed_number(state, KWR_OK, stored, result, size);
 }
 

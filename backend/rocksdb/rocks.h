@@ -90,6 +90,7 @@ bool kwr_rocks_key_parse(const uint8_t *data, size_t size, kwr_state_kind kind, 
 /* What was lent for writing and is not in the database yet. */
 typedef struct rocks_pending {
     bool waits;
+    uint64_t entry_hash;
     rocks_bytes key;
     rocks_bytes value;
 } rocks_pending;
@@ -118,8 +119,9 @@ typedef struct rocks_chains {
 typedef struct rocks_state {
     rocksdb_column_family_handle_t *family;
     kwr_state_kind kind;
-    rocks_bytes key;   /* of the call at hand */
-    rocks_bytes limit; /* behind the last key an iterator may look at */
+    kwr_type_kind number; /* of Reducing state that may be a sum of 128 bits; else 0 */
+    rocks_bytes key;      /* of the call at hand */
+    rocks_bytes limit;    /* behind the last key an iterator may look at */
     rocksdb_pinnableslice_t *lent;
     rocks_pending pending;
     bool clipped; /* adopted files may hold what is deleted as a range, for others' key groups */
@@ -129,6 +131,7 @@ typedef struct rocks_state {
     rocks_bytes iterator_prefix;
     rocks_bytes iterator_limit;
     rocks_list_cursor cursor;
+    struct rocks_fetched *fetched; /* by key batches; NULL before the first */
     /* merging */
     rocks_bytes operand;
     rocks_chains chains;
@@ -163,6 +166,7 @@ struct kwr_engine_view {
     const rocksdb_snapshot_t *snapshot;
     rocksdb_column_family_handle_t **families;
     kwr_state_kind *kinds;
+    kwr_type_kind *numbers; /* as in the states */
     size_t state_count;
 };
 
@@ -175,6 +179,17 @@ void kwr_rocks_iterator_close(rocks_state *s);
 void kwr_rocks_iterator_end(rocks_state *s);
 /* Makes the column families of all states that have none. */
 kwr_status kwr_rocks_add_families(kwr_engine *e);
+
+/* ---- key batches ---- */
+
+void kwr_rocks_prefetch(kwr_engine *e, kwr_address *at, size_t count);
+/* True: a batch fetched it, nothing was written since, and *found says what get() says. `key` is
+ * the entry's. */
+bool kwr_rocks_fetched_find(rocks_state *s, const kwr_address *at, kwr_slice key, kwr_slice *out,
+                            kwr_status *found);
+/* The entry was written, or something of the same bucket. */
+void kwr_rocks_fetched_old(rocks_state *s, uint64_t entry_hash);
+void kwr_rocks_fetched_free(const kwr_env *env, rocks_state *s);
 
 /* ---- collections ---- */
 

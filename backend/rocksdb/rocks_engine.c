@@ -23,6 +23,7 @@ static kwr_status write_pending(kwr_engine *e, rocks_state *s) {
     if (!s->pending.waits) return KWR_OK;
     char *words = NULL;
     s->pending.waits = false;
+    kwr_rocks_fetched_old(s, s->pending.entry_hash);
     rocksdb_put_cf(e->db->db, e->db->write, s->family, (const char *)s->pending.key.data,
                    s->pending.key.size, (const char *)s->pending.value.data, s->pending.value.size,
                    &words);
@@ -58,19 +59,27 @@ kwr_status kwr_rocks_begin(kwr_engine *e, uint32_t state, rocks_state **out) {
 
 /* ---- entries ---- */
 
-static kwr_status engine_get(kwr_engine *e, const kwr_address *at, kwr_slice *out) {
-    rocks_state *s;
-    KWR_TRY(kwr_rocks_begin(e, at->state, &s));
+/* KWR_NOT_FOUND, or what is stored, a sum of 128 bits included. The key stays in s->key. */
+static kwr_status stored(kwr_engine *e, rocks_state *s, const kwr_address *at, kwr_slice *out) {
     size_t size;
     const uint8_t *key = kwr_rocks_key(e->env, &s->key, at, 0, &size);
     if (key == NULL) return KWR_ERR_NOMEM;
-    char *words = NULL;
-    s->lent = rocksdb_get_pinned_cf(e->db->db, e->read, s->family, (const char *)key, size, &words);
-    if (words != NULL) return kwr_rocks_failed(e, words);
-    if (s->lent == NULL) return KWR_NOT_FOUND;
-    size_t value_size = 0;
-    const char *value = rocksdb_pinnableslice_value(s->lent, &value_size);
-    *out = (kwr_slice){ value, value_size };
+    kwr_status found;
+    if (kwr_rocks_fetched_find(s, at, (kwr_slice){ key, size }, out, &found)) return found;
+    return kwr_rocks_fetch(e, s, key, size, out);
+}
+
+static kwr_status engine_get(kwr_engine *e, const kwr_address *at, kwr_slice *out) {
+    rocks_state *s;
+    kwr_slice value = { 0 };
+    KWR_TRY(kwr_rocks_begin(e, at->state, &s));
+    const kwr_status found = stored(e, s, at, &value);
+    if (found != KWR_OK) return found;
+    if (value.size == ROCKS_WIDE_SIZE && s->number != 0) {
+        (void)snprintf(e->detail, sizeof e->detail, "the sum is beyond its type");
+        return KWR_ERR_RANGE;
+    }
+    *out = value;
     return KWR_OK;
 }
 
@@ -80,6 +89,7 @@ static kwr_status engine_put(kwr_engine *e, const kwr_address *at, kwr_slice val
     size_t size;
     const uint8_t *key = kwr_rocks_key(e->env, &s->key, at, 0, &size);
     if (key == NULL) return KWR_ERR_NOMEM;
+    kwr_rocks_fetched_old(s, at->entry_hash);
     char *words = NULL;
     rocksdb_put_cf(e->db->db, e->db->write, s->family, (const char *)key, size, value.data,
                    value.size, &words);
@@ -102,27 +112,54 @@ static kwr_status engine_modify(kwr_engine *e, const kwr_address *at, size_t siz
     if (kept > 0) memcpy(value, old.data, kept);
     if (wanted > kept) memset(value + kept, 0, wanted - kept);
     s->pending.waits = true;
+    s->pending.entry_hash = at->entry_hash;
     *out = value;
     *old_size = found == KWR_OK ? had : KWR_ABSENT;
     return KWR_OK;
 }
 
-static kwr_status engine_remove(kwr_engine *e, const kwr_address *at) {
+/* About every 64th operand is folded at once: reads stay cheap. */
+enum { FOLD_WEIGHT = 128 };
+
+static kwr_status engine_fold(kwr_engine *e, const kwr_address *at, kwr_fold how, kwr_slice value) {
     rocks_state *s;
-    KWR_TRY(kwr_rocks_begin(e, at->state, &s));
-    if (s->kind == KWR_STATE_LIST) return kwr_rocks_list_clear(e, s, at);
-    if (kwr_state_is_collection(s->kind)) return kwr_rocks_collection_remove(e, s, at);
-    kwr_slice old;
-    const kwr_status found = engine_get(e, at, &old);
-    if (found != KWR_OK) return found;
+    bool read;
+    size_t size;
+    kwr_slice base = { 0 };
     char *words = NULL;
-    rocksdb_delete_cf(e->db->db, e->db->write, s->family, (const char *)s->key.data, s->key.size,
-                      &words);
+    uint8_t operand[ROCKS_FOLD_SIZE + ROCKS_WIDE_SIZE], result[ROCKS_WIDE_SIZE];
+    KWR_TRY(kwr_rocks_begin(e, at->state, &s));
+    KWR_TRY(kwr_rocks_chain_long(e->env, &s->chains, at->entry_hash, FOLD_WEIGHT, &read));
+    const size_t operand_size = kwr_rocks_fold_put(operand, how, value);
+    const uint8_t *key = kwr_rocks_key(e->env, &s->key, at, 0, &size);
+    if (key == NULL) return KWR_ERR_NOMEM;
+    kwr_rocks_fetched_old(s, at->entry_hash);
+    if (!read) {
+        rocksdb_merge_cf(e->db->db, e->db->write, s->family, (const char *)key, size,
+                         (const char *)operand, operand_size, &words);
+        return words == NULL ? KWR_OK : kwr_rocks_failed(e, words);
+    }
+    KWR_TRY(kwr_rocks_fetch(e, s, key, size, &base));
+    const size_t got = kwr_rocks_fold_one(result, base, (kwr_slice){ operand, operand_size });
+    if (got == 0) return KWR_ERR_CORRUPT;
+    rocksdb_put_cf(e->db->db, e->db->write, s->family, (const char *)key, size,
+                   (const char *)result, got, &words);
     return words == NULL ? KWR_OK : kwr_rocks_failed(e, words);
 }
 
-static void engine_prefetch(kwr_engine *e, kwr_address *at, size_t count) {
-    (void)e, (void)at, (void)count; /* nothing that a later get would not do as well */
+static kwr_status engine_remove(kwr_engine *e, const kwr_address *at) {
+    rocks_state *s;
+    kwr_slice old;
+    KWR_TRY(kwr_rocks_begin(e, at->state, &s));
+    if (s->kind == KWR_STATE_LIST) return kwr_rocks_list_clear(e, s, at);
+    if (kwr_state_is_collection(s->kind)) return kwr_rocks_collection_remove(e, s, at);
+    const kwr_status found = stored(e, s, at, &old);
+    if (found != KWR_OK) return found;
+    char *words = NULL;
+    kwr_rocks_fetched_old(s, at->entry_hash);
+    rocksdb_delete_cf(e->db->db, e->db->write, s->family, (const char *)s->key.data, s->key.size,
+                      &words);
+    return words == NULL ? KWR_OK : kwr_rocks_failed(e, words);
 }
 
 /* ---- states ---- */
@@ -163,7 +200,13 @@ static kwr_status engine_add_state(kwr_engine *e, const kwr_state_info *info) {
             return status;
         }
     }
-    e->states[info->id].kind = info->kind;
+    rocks_state *s = &e->states[info->id];
+    s->kind = info->kind;
+    s->number = 0;
+    if (info->kind == KWR_STATE_REDUCING &&
+        (info->type.kind == KWR_TYPE_I32 || info->type.kind == KWR_TYPE_I64 ||
+         info->type.kind == KWR_TYPE_U64))
+        s->number = info->type.kind;
     return KWR_OK;
 }
 
@@ -187,6 +230,7 @@ static kwr_status engine_open(const kwr_engine_config *config, kwr_engine **out,
 static void state_done(kwr_engine *e, rocks_state *s) {
     if (s->lent != NULL) rocksdb_pinnableslice_destroy(s->lent);
     kwr_rocks_iterator_end(s);
+    kwr_rocks_fetched_free(e->env, s);
     kwr_rocks_bytes_free(e->env, &s->key);
     kwr_rocks_bytes_free(e->env, &s->limit);
     kwr_rocks_bytes_free(e->env, &s->pending.key);
@@ -252,8 +296,9 @@ const kwr_engine_ops kwr_rocksdb_engine = {
     .get = engine_get,
     .put = engine_put,
     .modify = engine_modify,
+    .fold = engine_fold,
     .remove = engine_remove,
-    .prefetch = engine_prefetch,
+    .prefetch = kwr_rocks_prefetch,
     .sub_get = kwr_rocks_sub_get,
     .sub_put = kwr_rocks_sub_put,
     .sub_modify = kwr_rocks_sub_modify,

@@ -8,13 +8,13 @@
  * given back at once. It fails only on bytes that are not an operand, and then RocksDB calls them
  * damaged.
  */
-#include "backend/rocksdb/rocks_merge.h"
+#include "backend/rocksdb/rocks_fold.h"
 
 #include "base/bytes.h"
 #include "base/memory.h"
 #include "base/posix.h"
 
-static void *room(size_t size) {
+void *kwr_rocks_merge_room(size_t size) {
     const kwr_allocator *a = &kwr_posix_allocator;
     return a->alloc(a->ctx, size == 0 ? 1 : size, 16);
 }
@@ -46,14 +46,8 @@ static bool append_parse(const char *data, size_t size, uint32_t *count, kwr_sli
     return true;
 }
 
-typedef struct operands {
-    const char *const *data;
-    const size_t *sizes;
-    size_t count;
-} operands;
-
 /* What all operands append: numbers and bytes. */
-static bool append_measure(const operands *o, uint64_t *elements, size_t *bytes) {
+static bool append_measure(const rocks_operands *o, uint64_t *elements, size_t *bytes) {
     for (size_t i = 0; i < o->count; i++) {
         uint32_t count;
         kwr_slice more;
@@ -64,7 +58,7 @@ static bool append_measure(const operands *o, uint64_t *elements, size_t *bytes)
     return *elements <= UINT32_MAX;
 }
 
-static uint8_t *append_copy(uint8_t *p, const operands *o) {
+static uint8_t *append_copy(uint8_t *p, const rocks_operands *o) {
     for (size_t i = 0; i < o->count; i++) {
         const size_t size = o->sizes[i] - ROCKS_APPEND_SIZE;
         if (size > 0) memcpy(p, o->data[i] + ROCKS_APPEND_SIZE, size);
@@ -73,13 +67,13 @@ static uint8_t *append_copy(uint8_t *p, const operands *o) {
     return p;
 }
 
-static char *list_full(kwr_slice base, const operands *o, size_t *size) {
+static char *list_full(kwr_slice base, const rocks_operands *o, size_t *size) {
     rocks_list_head head = { 0 };
     if (base.data != NULL && !kwr_rocks_head_get(base.data, base.size, &head)) return NULL;
     uint64_t elements = head.tail;
     size_t bytes = ROCKS_LIST_HEAD_SIZE + head.elements.size;
     if (!append_measure(o, &elements, &bytes)) return NULL;
-    uint8_t *out = room(bytes);
+    uint8_t *out = kwr_rocks_merge_room(bytes);
     if (out == NULL) return NULL;
     head.count += elements - head.tail;
     head.tail = (uint32_t)elements;
@@ -91,11 +85,11 @@ static char *list_full(kwr_slice base, const operands *o, size_t *size) {
     return (char *)out;
 }
 
-static char *list_partial(const operands *o, size_t *size) {
+static char *list_partial(const rocks_operands *o, size_t *size) {
     uint64_t elements = 0;
     size_t bytes = ROCKS_APPEND_SIZE;
     if (!append_measure(o, &elements, &bytes)) return NULL;
-    uint8_t *out = room(bytes);
+    uint8_t *out = kwr_rocks_merge_room(bytes);
     if (out == NULL) return NULL;
     out[0] = ROCKS_APPEND;
     kwr_put_le32(out + 1, (uint32_t)elements);
@@ -106,13 +100,18 @@ static char *list_partial(const operands *o, size_t *size) {
 
 /* ---- what RocksDB calls ---- */
 
+static bool is_fold(const rocks_operands *o) {
+    return o->sizes[0] > 0 && (uint8_t)o->data[0][0] == ROCKS_FOLD;
+}
+
 static char *full_merge(void *state, const char *key, size_t key_size, const char *base,
                         size_t base_size, const char *const *list, const size_t *sizes, int count,
                         unsigned char *success, size_t *size) {
     (void)state, (void)key, (void)key_size;
-    const operands o = { list, sizes, (size_t)count };
+    const rocks_operands o = { list, sizes, (size_t)count };
     *size = 0;
-    char *out = list_full((kwr_slice){ base, base_size }, &o, size);
+    const kwr_slice stored = { base, base_size };
+    char *out = is_fold(&o) ? kwr_rocks_fold_full(stored, &o, size) : list_full(stored, &o, size);
     *success = out != NULL;
     return out;
 }
@@ -121,9 +120,9 @@ static char *full_merge(void *state, const char *key, size_t key_size, const cha
 static char *partial_merge(void *state, const char *key, size_t key_size, const char *const *list,
                            const size_t *sizes, int count, unsigned char *success, size_t *size) {
     (void)state, (void)key, (void)key_size;
-    const operands o = { list, sizes, (size_t)count };
+    const rocks_operands o = { list, sizes, (size_t)count };
     *size = 0;
-    char *out = list_partial(&o, size);
+    char *out = is_fold(&o) ? kwr_rocks_fold_partial(&o, size) : list_partial(&o, size);
     *success = out != NULL;
     return out;
 }

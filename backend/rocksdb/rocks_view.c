@@ -12,6 +12,7 @@ static void view_free(kwr_engine_view *view) {
     kwr_rocks_view_files_done(view);
     kwr_free(env, view->families, view->state_count * sizeof(void *));
     kwr_free(env, view->kinds, view->state_count * sizeof *view->kinds);
+    kwr_free(env, view->numbers, view->state_count * sizeof *view->numbers);
     kwr_rocks_db_release(view->db);
     kwr_free(env, view, sizeof *view);
 }
@@ -35,7 +36,8 @@ kwr_status kwr_rocks_freeze(kwr_engine *e, kwr_engine_view **out) {
     view->state_count = e->state_count;
     view->families = kwr_alloc_array(e->env, e->state_count, sizeof(void *));
     view->kinds = kwr_alloc_array(e->env, e->state_count, sizeof *view->kinds);
-    if (view->families != NULL && view->kinds != NULL)
+    view->numbers = kwr_alloc_array(e->env, e->state_count, sizeof *view->numbers);
+    if (view->families != NULL && view->kinds != NULL && view->numbers != NULL)
         view->snapshot = rocksdb_create_snapshot(e->db->db);
     if (view->snapshot == NULL) {
         view_free(view);
@@ -44,6 +46,7 @@ kwr_status kwr_rocks_freeze(kwr_engine *e, kwr_engine_view **out) {
     for (size_t i = 0; i < e->state_count; i++) {
         view->families[i] = e->states[i].family;
         view->kinds[i] = e->states[i].kind;
+        view->numbers[i] = e->states[i].number;
     }
     atomic_fetch_add_explicit(&e->db->views, 1, memory_order_relaxed);
     *out = view;
@@ -77,6 +80,7 @@ static kwr_status walk_range(kwr_engine_view *view, uint32_t state, const uint8_
          rocksdb_iter_next(it)) {
         kwr_entry entry = { .state = state };
         bool header = false;
+        uint8_t end[ROCKS_WIDE_SIZE];
         size_t length = 0;
         const char *key = rocksdb_iter_key(it, &length);
         if (!kwr_rocks_key_parse((const uint8_t *)key, length, kind, &entry, &header)) {
@@ -90,6 +94,8 @@ static kwr_status walk_range(kwr_engine_view *view, uint32_t state, const uint8_
         if (header) continue;
         const char *value = rocksdb_iter_value(it, &length);
         entry.value = (kwr_slice){ value, length };
+        if (view->numbers[state] != 0 && length == ROCKS_WIDE_SIZE)
+            entry.value = (kwr_slice){ end, kwr_rocks_wide_end(end, view->numbers[state], value) };
         status = kind == KWR_STATE_LIST ? kwr_rocks_list_walk(&entry, entry.value, fn, fn_ctx)
                                         : fn(fn_ctx, &entry);
     }

@@ -331,3 +331,95 @@ CONF_TEST(reducing, opening_again_with_another_function_is_refused) {
     CHECK_TEXT("state 'r' is open with sum, opened again with max");
     CHECK(r == NULL);
 }
+
+/* ---- state that is mostly written ---- */
+
+static kwr_reducing *open_mostly(conf *c, const char *name, kwr_type_kind kind,
+                                 kwr_reduce_kind reduce, bool mostly) {
+    const kwr_reducing_descriptor descriptor = { .struct_size = sizeof descriptor,
+                                                 .name = name,
+                                                 .type = { .kind = kind },
+                                                 .reduce = reduce,
+                                                 .write_mostly = mostly };
+    kwr_reducing *reducing = NULL;
+    kwr_error err;
+    MUST(kwr_reducing_open(c->backend, &descriptor, &reducing, &err));
+    return reducing;
+}
+
+CONF_TEST(reducing, write_mostly_changes_no_result) {
+    static const kwr_type_kind kinds[] = { KWR_TYPE_I32, KWR_TYPE_I64, KWR_TYPE_U64, KWR_TYPE_F64 };
+    conf_open(c);
+    for (size_t i = 0; i < 4; i++) {
+        for (int reduce = KWR_REDUCE_SUM; reduce <= KWR_REDUCE_MAX; reduce++) {
+            char name[2][16];
+            kwr_reducing *sides[2];
+            const size_t size = kinds[i] == KWR_TYPE_I32 ? 4 : 8;
+            for (int mostly = 0; mostly < 2; mostly++) {
+                (void)snprintf(name[mostly], sizeof name[mostly], "%zu %d %d", i, reduce, mostly);
+                sides[mostly] =
+                    open_mostly(c, name[mostly], kinds[i], (kwr_reduce_kind)reduce, mostly == 1);
+            }
+            for (unsigned n = 0; n < 400; n++) {
+                const int64_t number = (int64_t)(n * 2654435761U % 1000) - 300 * (i != 2);
+                const double real = (double)number / 7;
+                const void *data = kinds[i] == KWR_TYPE_F64 ? (const void *)&real : &number;
+                conf_set_key(c, n % 3 == 0 ? "rare" : "often");
+                for (int side = 0; side < 2; side++)
+                    MUST(kwr_reducing_add(sides[side], (kwr_slice){ data, size }, NULL));
+                if (n % 97 == 0 || n > 390) {
+                    kwr_slice a, b;
+                    MUST(kwr_reducing_get(sides[0], &a));
+                    MUST(kwr_reducing_get(sides[1], &b));
+                    CHECK(a.size == b.size && memcmp(a.data, b.data, a.size) == 0);
+                }
+            }
+        }
+    }
+}
+
+CONF_TEST(reducing, write_mostly_still_lends_clears_and_keeps_namespaces_apart) {
+    conf_open(c);
+    kwr_reducing *sum = open_mostly(c, "sum", KWR_TYPE_I64, KWR_REDUCE_SUM, true);
+    conf_set_key(c, "a");
+    conf_add_i64(c, sum, 4);
+    kwr_slice stored;
+    const int64_t more = 5;
+    MUST(kwr_reducing_add(sum, (kwr_slice){ &more, sizeof more }, &stored));
+    int64_t number;
+    memcpy(&number, stored.data, sizeof number);
+    CHECK(number == 9);
+    MUST(kwr_reducing_add(sum, stored, NULL)); /* what was lent */
+    CHECK(conf_i64(c, sum, 0) == 18);
+    MUST(kwr_reducing_set_namespace(sum, conf_slice("other")));
+    CHECK(conf_i64(c, sum, -1) == -1);
+    conf_add_i64(c, sum, 2);
+    MUST(kwr_reducing_clear(sum));
+    CHECK(conf_i64(c, sum, -1) == -1);
+    conf_add_i64(c, sum, 3);
+    const kwr_slice source = conf_slice("other");
+    MUST(kwr_reducing_merge_namespaces(sum, (kwr_slice){ 0 }, &source, 1));
+    MUST(kwr_reducing_set_namespace(sum, (kwr_slice){ 0 }));
+    CHECK(conf_i64(c, sum, 0) == 21);
+}
+
+CONF_TEST(reducing, write_mostly_is_for_built_in_functions_and_said_alike) {
+    conf_open(c);
+    kwr_reducing_descriptor descriptor = { .struct_size = sizeof descriptor,
+                                           .name = "sum",
+                                           .reduce = KWR_REDUCE_CUSTOM,
+                                           .fn = join,
+                                           .write_mostly = true };
+    kwr_reducing *out = NULL;
+    kwr_error err;
+    EXPECT(KWR_ERR_RANGE, kwr_reducing_open(c->backend, &descriptor, &out, &err));
+    CHECK_TEXT("write_mostly");
+    (void)open_mostly(c, "sum", KWR_TYPE_I64, KWR_REDUCE_SUM, true);
+    descriptor = (kwr_reducing_descriptor){ .struct_size = sizeof descriptor,
+                                            .name = "sum",
+                                            .type = { .kind = KWR_TYPE_I64 },
+                                            .reduce = KWR_REDUCE_SUM };
+    EXPECT(KWR_ERR_MISMATCH, kwr_reducing_open(c->backend, &descriptor, &out, &err));
+    CHECK_TEXT("write_mostly");
+    CHECK(out == NULL);
+}
