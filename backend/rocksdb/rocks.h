@@ -98,6 +98,7 @@ typedef struct rocks_pending {
 /* Where a walk over a list is. Ends with every write to the state. */
 typedef struct rocks_list_cursor {
     bool valid;
+    uint64_t walk;                   /* numbers walks: a caller's hint says which one it is in */
     rocksdb_pinnableslice_t *pinned; /* the head */
     rocks_list_head head;
     rocks_bytes entry; /* the key of the list it is over, without what follows an entry's key */
@@ -154,7 +155,7 @@ struct kwr_engine {
     kwr_key_group_range key_groups;
     rocks_adopt_times adopt_times;
     unsigned calls; /* since the last look at its memtables */
-    bool bad; /* the database refused a write it had accepted: nothing can be trusted */
+    bool bad;       /* the database refused a write it had accepted: nothing can be trusted */
     char detail[256];
 };
 
@@ -245,7 +246,8 @@ kwr_status kwr_rocks_list_append(kwr_engine *e, rocks_state *s, const kwr_addres
 kwr_status kwr_rocks_list_assign(kwr_engine *e, rocks_state *s, const kwr_address *at,
                                  const kwr_slice *values, size_t count);
 kwr_status kwr_rocks_list_seek(kwr_engine *e, rocks_state *s, const kwr_address *at, kwr_seek how,
-                               kwr_slice from, kwr_slice *subkey, kwr_slice *value);
+                               kwr_slice from, kwr_engine_hint *hint, kwr_slice *subkey,
+                               kwr_slice *value);
 kwr_status kwr_rocks_list_count(kwr_engine *e, rocks_state *s, const kwr_address *at,
                                 uint64_t *count);
 kwr_status kwr_rocks_list_clear(kwr_engine *e, rocks_state *s, const kwr_address *at);

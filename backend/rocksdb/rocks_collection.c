@@ -267,10 +267,11 @@ static kwr_status seek(kwr_engine *e, rocks_state *s, const kwr_address *at, kwr
 
 kwr_status kwr_rocks_sub_seek(kwr_engine *e, const kwr_address *at, kwr_seek how, kwr_slice from,
                               kwr_engine_hint *hint, kwr_slice *subkey, kwr_slice *value) {
-    (void)hint; /* the state's iterator is the hint */
     rocks_state *s;
     KWR_TRY(kwr_rocks_begin(e, at->state, &s));
-    if (s->kind == KWR_STATE_LIST) return kwr_rocks_list_seek(e, s, at, how, from, subkey, value);
+    if (s->kind == KWR_STATE_LIST)
+        return kwr_rocks_list_seek(e, s, at, how, from, hint, subkey, value);
+    (void)hint; /* the state's iterator is the hint */
     KWR_TRY(kwr_rocks_iterator_at(e, s, at));
     KWR_TRY(seek(e, s, at, how, from));
     if (!rocksdb_iter_valid(s->iterator)) {

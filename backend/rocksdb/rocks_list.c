@@ -229,6 +229,7 @@ static kwr_status cursor_at(kwr_engine *e, rocks_state *s, const kwr_address *at
     cursor->pinned = s->lent;
     s->lent = NULL;
     cursor->valid = true;
+    cursor->walk++;
     return KWR_OK;
 }
 
@@ -350,10 +351,13 @@ static kwr_status backward(kwr_engine *e, rocks_state *s, const kwr_address *at,
 }
 
 static kwr_status seek(kwr_engine *e, rocks_state *s, const kwr_address *at, kwr_seek how,
-                       kwr_slice from, kwr_slice *value) {
+                       kwr_slice from, kwr_engine_hint *hint, kwr_slice *value) {
     uint64_t sequence = 0;
-    const kwr_status found = cursor_at(e, s, at);
-    if (found != KWR_OK) return found;
+    if (hint == NULL || !s->cursor.valid || hint->stamp != s->cursor.walk) {
+        const kwr_status found = cursor_at(e, s, at);
+        if (found != KWR_OK) return found;
+        if (hint != NULL) hint->stamp = s->cursor.walk;
+    }
     if (how == KWR_SEEK_FIRST) return forward(e, s, at, 0, value);
     if (how == KWR_SEEK_LAST) return backward(e, s, at, UINT64_MAX, value);
     if (!sequence_of(from, &sequence)) return KWR_ERR_CORRUPT;
@@ -364,9 +368,10 @@ static kwr_status seek(kwr_engine *e, rocks_state *s, const kwr_address *at, kwr
 }
 
 kwr_status kwr_rocks_list_seek(kwr_engine *e, rocks_state *s, const kwr_address *at, kwr_seek how,
-                               kwr_slice from, kwr_slice *subkey, kwr_slice *value) {
+                               kwr_slice from, kwr_engine_hint *hint, kwr_slice *subkey,
+                               kwr_slice *value) {
     kwr_slice lent = { 0 };
-    const kwr_status found = seek(e, s, at, how, from, &lent);
+    const kwr_status found = seek(e, s, at, how, from, hint, &lent);
     if (found != KWR_OK) return found;
     rocks_list_cursor *cursor = &s->cursor;
     kwr_put_be64(cursor->subkey, cursor->sequence);

@@ -182,7 +182,7 @@ static void clear(pair *p, const kwr_address *at) {
 /* Steps on from anywhere, either way, each side with what it lent itself. */
 static void step(pair *p, const kwr_address *at) {
     uint8_t bytes[8];
-    kwr_engine_hint hint = { 0 };
+    kwr_engine_hint hint = { 0 }, other = { 0 };
     kwr_slice a = some_subkey(p, at, bytes), b = a, a_value = { 0 }, b_value = { 0 };
     kwr_seek how = (kwr_seek)next(p, 5);
     const kwr_seek then = next(p, 3) == 0 ? KWR_SEEK_BELOW : KWR_SEEK_ABOVE;
@@ -191,7 +191,7 @@ static void step(pair *p, const kwr_address *at) {
             p->page.ops->sub_seek(p->page.engine, at, how, a, &hint, &a, &a_value);
         cr_assert(expected >= KWR_OK);
         KWR_EXPECT(expected,
-                   p->rocks.ops->sub_seek(p->rocks.engine, at, how, b, NULL, &b, &b_value));
+                   p->rocks.ops->sub_seek(p->rocks.engine, at, how, b, &other, &b, &b_value));
         if (expected != KWR_OK) return;
         cr_assert(same(a, b) && same(a_value, b_value));
         how = then;
