@@ -24,6 +24,7 @@ void kwr_sim_attempt_finish(kwr_sim_attempt *a) { a->finished = true; }
 
 void kwr_sim_attempt_report(kwr_sim_attempt *a, const kwr_error *err) {
     kwr_sim_trace(a->sim, "a%u error %d: %s", a->number, (int)err->status, err->text);
+    if (err->status == KWR_ERR_TIMEOUT) a->timed_out = true;
     kwr_sim_judge(a, err);
 }
 

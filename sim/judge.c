@@ -58,7 +58,8 @@ static bool explained(const kwr_sim_attempt *a, const kwr_sim_causes *c, const k
     case KWR_ERR_POISONED: return struck != 0 || a->met_full || overtaken;
     case KWR_ERR_DECLINED: return c->faults != 0 || a->met_full || overtaken;
     case KWR_ERR_CANCELLED:
-        return c->faults != 0 || a->met_full || overtaken || a->lost_message || any_process_dead(a);
+        return c->faults != 0 || a->met_full || overtaken || a->lost_message || a->timed_out ||
+               any_process_dead(a);
     case KWR_ERR_TIMEOUT: return true; /* the scheduler may take any time */
     case KWR_ERR_BUSY: return true;    /* something else is in progress: any pace is allowed */
     case KWR_OK:

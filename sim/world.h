@@ -38,6 +38,7 @@ struct kwr_sim_attempt {
     kwr_sim_message *messages;
     size_t message_count;
     bool lost_process, lost_message, met_full;
+    bool timed_out; /* it said so, of something */
     unsigned steps_lost;
 };
 
