@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "snapshot/checkpoint.h"
+
 /* ---- the world ---- */
 
 static void *grown(void *items, size_t *capacity, size_t need, size_t size) {
@@ -712,4 +714,57 @@ size_t stream_files(kwr_storage *storage, const char *job, const char *dir, cons
     }
     ops->dir_close(storage, root);
     return found.count;
+}
+
+/* ---- what the log refers to ---- */
+
+enum { USED_MAX = 256 };
+
+typedef struct used_names {
+    char names[USED_MAX][128];
+    size_t count;
+} used_names;
+
+static void note_used(used_names *used, const kwr_manifest_subtask *subtask) {
+    for (size_t i = 0; i < subtask->file_count; i++) {
+        const char *name = subtask->files[i].name;
+        size_t at = 0;
+        if (name == NULL) continue;
+        while (at < used->count && strcmp(used->names[at], name) != 0)
+            at++;
+        if (at < used->count) continue;
+        cr_assert(used->count < USED_MAX, "too many files for this test");
+        (void)snprintf(used->names[used->count++], sizeof used->names[0], "%s", name);
+    }
+}
+
+size_t stream_files_used(kwr_storage *storage, const kwr_env *env, const char *job) {
+    kwr_job_dirs dirs = { 0 };
+    kwr_log log = { 0 };
+    kwr_error err = { 0 };
+    used_names *used = calloc(1, sizeof *used);
+    cr_assert(used != NULL, "memory");
+    KWR_MUST_ERR(kwr_job_dirs_open(env, storage, job, false, &dirs, &err), err);
+    KWR_MUST_ERR(kwr_log_read(&dirs, NULL, &log, &err), err);
+    for (size_t i = 0; i < log.count; i++) {
+        kwr_manifest *manifest = NULL;
+        if (log.slots[i].kind != KWR_SLOT_CHECKPOINT) continue;
+        KWR_MUST_ERR(kwr_checkpoint_open(&dirs, NULL, &log.slots[i], &manifest, &err), err);
+        for (size_t o = 0; o < manifest->operator_count; o++) {
+            const kwr_manifest_operator *op = &manifest->operators[o];
+            for (uint32_t j = 0; j < op->parallelism; j++)
+                for (const kwr_manifest_subtask *s = &op->subtasks[j]; s != NULL;
+                     s = s->operator_state)
+                    note_used(used, s);
+        }
+        kwr_manifest_free(manifest);
+    }
+    for (size_t i = 0; i < used->count; i++)
+        cr_assert(stream_files(storage, job, "shared", used->names[i]) == 1, "%s is not there",
+                  used->names[i]);
+    const size_t count = used->count;
+    kwr_log_free(&log);
+    kwr_job_dirs_close(&dirs);
+    free(used);
+    return count;
 }

@@ -162,5 +162,7 @@ size_t stream_find_sent(const stream *s, size_t from, uint16_t message, uint64_t
 
 /* Names below <storage root>/<job>/<dir>/, for memory: and file: alike; how many start so. */
 size_t stream_files(kwr_storage *storage, const char *job, const char *dir, const char *prefix);
+/* Data files that the checkpoints in the log refer to, each once; all must be there. */
+size_t stream_files_used(kwr_storage *storage, const kwr_env *env, const char *job);
 
 #endif /* TASK_STREAM_H */
