@@ -321,7 +321,7 @@ static void measure(goals *g, size_t key_size, size_t value_size, uint64_t entri
                 .key_size = key_size,
                 .value_size = value_size,
                 .entries = entries,
-                .count = goals_size(g, 250000, 1000000),
+                .count = goals_size(g, 120000, 1000000),
                 .rounds = g->quick ? 3 : 5 };
     goals_open(&p.ours, "memory", NULL, key_size, value_size);
     goals_fill(&p.ours, entries);
