@@ -439,7 +439,7 @@ def the_parallelism_changes_at_each_start_and_nothing_is_lost_or_doubled(folder)
 def has_rocksdb(folder):
     job = Job(os.path.join(folder, "probe"), backend="rocksdb")
     result = job.run()
-    assert result.code == 0 or "there is no engine 'rocksdb'" in result.err, result.err
+    assert result.code == 0 or "this build has no engine 'rocksdb'" in result.err, result.err
     return result.code == 0
 
 
