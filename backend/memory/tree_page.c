@@ -91,6 +91,18 @@ uint32_t kwr_tree_search(const kwr_tree_page *page, kwr_slice key, bool *equal) 
     const uint32_t low = kwr_tree_low(page), count = page->count;
     *equal = false;
     if (low >= count) return count;
+    uint32_t head = 0, i = count;
+    if (key.size >= page->prefix) {
+        head = head_of(key, page->prefix);
+        i = search_all_heads(page, head);
+        /* Most keys looked for in a leaf are there, and then the record says so about the prefix
+         * too: the first one's need not be waited for. */
+        if (page->level == 0 && i < count && page->slots[i].head == head &&
+            kwr_subkey_compare(key_of(page, i), key) == 0) {
+            *equal = true;
+            return i;
+        }
+    }
     if (page->prefix > 0) {
         const uint8_t *prefix = kwr_tree_element(page, low).key;
         const size_t common = key.size < page->prefix ? key.size : page->prefix;
@@ -98,8 +110,6 @@ uint32_t kwr_tree_search(const kwr_tree_page *page, kwr_slice key, bool *equal) 
         if (order < 0 || (order == 0 && common < page->prefix)) return low;
         if (order > 0) return count;
     }
-    const uint32_t head = head_of(key, page->prefix);
-    const uint32_t i = search_all_heads(page, head);
     if (i == count || page->slots[i].head != head) return i;
     const int order = kwr_subkey_compare(key_of(page, i), key);
     *equal = order == 0;
