@@ -239,7 +239,7 @@ typedef struct kwr_engine_ops {
 
     /* Constant time. */
     kwr_status (*freeze)(kwr_engine *engine, kwr_engine_view **out);
-    void (*view_release)(kwr_engine_view *view);                                     /* [any] */
+    void (*view_release)(kwr_engine_view *view); /* [any] */
     /* May read all there is. A failure leaves `out` as it was. [any] */
     kwr_status (*view_count)(kwr_engine_view *view, uint32_t state, kwr_state_count *out);
     /* Every entry of one state and key group, in an order that is the same for equal content and

@@ -198,8 +198,8 @@ static void look_at_checkpoint(looking *l, const kwr_job_dirs *dirs, const kwr_l
         memset(l->journal, 0, sizeof l->journal);
         memset(l->kinds, 0, sizeof l->kinds);
         l->good = expected_counts(l, m);
-        if (l->good && kwr_checkpoint_walk(dirs, limits, m, NULL, NULL, on_entry, l, &err) < KWR_OK &&
-            l->good)
+        if (l->good &&
+            kwr_checkpoint_walk(dirs, limits, m, NULL, NULL, on_entry, l, &err) < KWR_OK && l->good)
             l->good = broken(l->why, l->why_size, "checkpoint %llu: %s",
                              (unsigned long long)slot->checkpoint, err.text);
         if (l->good) compare_counts(l, slot);
