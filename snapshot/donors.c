@@ -9,10 +9,11 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/fan_out.h"
 #include "base/log.h"
 #include "snapshot/file_record.h"
 
-enum { THREADS_MAX = 64, PATH_MORE = 48 };
+enum { PATH_MORE = 48 };
 
 /* One data file. */
 typedef struct container {
@@ -35,8 +36,6 @@ typedef struct donor_job {
 
 typedef struct worker {
     donor_job *job;
-    kwr_work work;
-    bool posted;
     kwr_status status;
     kwr_error err;
     kwr_buffer stored, plain;
@@ -169,25 +168,19 @@ static void run_worker(void *ctx) {
 
 static kwr_status run_workers(donor_job *job, kwr_error *err) {
     const kwr_env *env = job->donors->env;
-    const kwr_executor *executor = env->executor;
-    size_t count = executor->parallelism(executor->ctx);
-    if (count > THREADS_MAX) count = THREADS_MAX;
-    if (count > job->container_count) count = job->container_count;
-    if (count == 0) return KWR_OK;
+    const size_t count = kwr_fan_size(env, 0, job->container_count);
     worker *workers = kwr_arena_array(job->donors->arena, count, sizeof *workers);
-    if (workers == NULL) return no_memory(err);
+    kwr_fan *fans = kwr_arena_array(job->donors->arena, count, sizeof *fans);
+    if (workers == NULL || fans == NULL) return no_memory(err);
     for (size_t i = 0; i < count; i++) {
-        worker *w = &workers[i];
-        w->job = job;
-        w->stored.env = w->plain.env = env;
-        w->work = (kwr_work){ .run = run_worker, .ctx = w };
-        w->posted = executor->post(executor->ctx, &w->work) >= KWR_OK;
+        workers[i].job = job;
+        workers[i].stored.env = workers[i].plain.env = env;
+        fans[i].work = (kwr_work){ .run = run_worker, .ctx = &workers[i] };
     }
-    if (!workers[0].posted) run_worker(&workers[0]);
+    kwr_fan_run(env, fans, count);
     kwr_status status = KWR_OK;
     for (size_t i = 0; i < count; i++) {
         worker *w = &workers[i];
-        if (w->posted) executor->wait(executor->ctx, &w->work);
         if (w->status < KWR_OK && status >= KWR_OK) {
             status = w->status;
             if (err != NULL) {
@@ -230,7 +223,7 @@ static kwr_status plan(donor_job *job, kwr_error *err) {
     for (size_t i = 0; i < d->source_count; i++)
         total += d->sources[i].file_count;
     job->containers = kwr_arena_array(d->arena, total, sizeof *job->containers);
-    if (job->containers == NULL || total > UINT32_MAX - THREADS_MAX) return no_memory(err);
+    if (job->containers == NULL || total > UINT32_MAX - KWR_FAN_MAX) return no_memory(err);
     for (size_t i = 0; i < d->source_count; i++)
         for (size_t j = 0; j < d->sources[i].file_count; j++)
             job->containers[job->container_count++] = (container){ .file = &d->sources[i].files[j],

@@ -11,6 +11,7 @@
 #include "base/bytes.h"
 #include "base/cleanup.h"
 #include "base/error.h"
+#include "base/fan_out.h"
 #include "base/limits.h"
 #include "base/planted.h"
 #include "keyweir/snapshot.h"
@@ -24,7 +25,6 @@
 enum {
     RUN_BYTES = 1024 * 1024, /* read at once */
     FILES_OPEN = 8,          /* data files that stay open; more are opened for each read */
-    THREADS_MAX = 64,
 };
 
 /* Consecutive images of one file, read together. */
@@ -51,8 +51,6 @@ typedef struct restore_job restore_job;
 
 typedef struct worker {
     restore_job *job;
-    kwr_work work;
-    bool posted;
     kwr_status status;
     kwr_error err;
     kwr_buffer stored;
@@ -436,25 +434,19 @@ static void run_worker(void *ctx) {
 }
 
 static kwr_status load_images(restore_job *job, kwr_error *err) {
-    const kwr_executor *executor = job->env->executor;
-    size_t count = executor->parallelism(executor->ctx);
-    if (count > THREADS_MAX) count = THREADS_MAX;
-    if (count > job->run_count) count = job->run_count;
-    if (count == 0) return KWR_OK;
+    const size_t count = kwr_fan_size(job->env, 0, job->run_count);
     worker *workers = kwr_arena_array(job->arena, count, sizeof *workers);
-    if (workers == NULL) return no_memory(err);
+    kwr_fan *fans = kwr_arena_array(job->arena, count, sizeof *fans);
+    if (workers == NULL || fans == NULL) return no_memory(err);
     for (size_t i = 0; i < count; i++) {
-        worker *w = &workers[i];
-        w->job = job;
-        w->stored.env = w->plain.env = job->env;
-        w->work = (kwr_work){ .run = run_worker, .ctx = w };
-        w->posted = executor->post(executor->ctx, &w->work) >= KWR_OK;
+        workers[i].job = job;
+        workers[i].stored.env = workers[i].plain.env = job->env;
+        fans[i].work = (kwr_work){ .run = run_worker, .ctx = &workers[i] };
     }
-    if (!workers[0].posted) run_worker(&workers[0]);
+    kwr_fan_run(job->env, fans, count);
     kwr_status status = KWR_OK;
     for (size_t i = 0; i < count; i++) {
         worker *w = &workers[i];
-        if (w->posted) executor->wait(executor->ctx, &w->work);
         if (w->status < KWR_OK && status >= KWR_OK) {
             status = w->status;
             if (err != NULL) {

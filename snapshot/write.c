@@ -18,7 +18,6 @@
 #include "snapshot/write_job.h"
 
 enum {
-    THREADS_MAX = 64,
     FILE_NAME_TRIES = 1000,
 };
 /* Below this much state more than one worker costs more (a file and a sync each) than it gains. */
@@ -124,25 +123,12 @@ static void run_worker(void *ctx) {
 
 /* ---- all of them ---- */
 
-void kwr_write_run_workers(const kwr_write_job *job, kwr_write_worker *workers, size_t count) {
-    const kwr_executor *executor = job->target->env->executor;
-    /* Compressing is work for the executor, which runs below its owner's priority; what cannot be
-     * posted is left to the others, and the first one is run here then. */
-    for (size_t i = 1; i <= count; i++) {
-        kwr_write_worker *w = &workers[i % count];
-        w->posted = executor->post(executor->ctx, &w->work) >= KWR_OK;
-    }
-    if (!workers[0].posted) workers[0].work.run(workers[0].work.ctx);
-    for (size_t i = 0; i < count; i++)
-        if (workers[i].posted) executor->wait(executor->ctx, &workers[i].work);
-}
-
 static kwr_status write_images(kwr_write_job *job, kwr_error *err) {
-    kwr_write_worker *workers = kwr_arena_array(job->arena, job->unit_count, sizeof *workers);
+    kwr_fan *workers = kwr_arena_array(job->arena, job->unit_count, sizeof *workers);
     if (workers == NULL) return KWR_FAIL(err, KWR_ERR_NOMEM, 0, "no memory to write a snapshot");
     for (size_t i = 0; i < job->unit_count; i++)
         workers[i].work = (kwr_work){ .run = run_worker, .ctx = &job->units[i] };
-    kwr_write_run_workers(job, workers, job->unit_count);
+    kwr_fan_run(job->target->env, workers, job->unit_count);
     return KWR_OK;
 }
 
@@ -251,16 +237,12 @@ static kwr_status count_states(kwr_write_job *job, kwr_error *err) {
 
 static size_t choose_workers(const kwr_write_job *job) {
     const kwr_view *view = job->view;
-    const kwr_executor *executor = job->target->env->executor;
     uint64_t bytes = 0;
     for (size_t i = 0; i < view->table->count; i++)
         bytes += job->counts[i].entry_bytes;
-    uint64_t n = job->target->threads;
-    if (n == 0) n = executor->parallelism(executor->ctx);
-    if (n > 1 + bytes / BYTES_PER_WORKER) n = 1 + bytes / BYTES_PER_WORKER;
-    if (n > view->key_groups.count) n = view->key_groups.count;
-    if (n > THREADS_MAX) n = THREADS_MAX;
-    return n == 0 ? 1 : (size_t)n;
+    uint64_t units = 1 + bytes / BYTES_PER_WORKER;
+    if (units > view->key_groups.count) units = view->key_groups.count;
+    return kwr_fan_size(job->target->env, job->target->threads, units == 0 ? 1 : units);
 }
 
 static kwr_status prepare(kwr_write_job *job, kwr_error *err) {

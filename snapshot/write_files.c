@@ -13,7 +13,6 @@
 #include "snapshot/write_job.h"
 
 enum {
-    THREADS_MAX = 64,
     ALONE_BYTES = 1 << 20, /* from here on a file without identity has a data file of its own */
     SMALL_SHARE = 8,       /* inline: at most this part of what may travel inline */
 };
@@ -330,12 +329,9 @@ static void run_worker(void *ctx) {
 static kwr_status write_units(file_job *fj, file_worker *first, kwr_error *err) {
     kwr_write_job *job = fj->job;
     const kwr_env *env = job->target->env;
-    size_t count = job->target->threads;
-    if (count == 0) count = env->executor->parallelism(env->executor->ctx);
-    if (count > job->unit_count) count = job->unit_count;
-    if (count > THREADS_MAX) count = THREADS_MAX;
+    const size_t count = kwr_fan_size(env, job->target->threads, job->unit_count);
     if (count == 0) return KWR_OK;
-    kwr_write_worker *workers = kwr_arena_array(job->arena, count, sizeof *workers);
+    kwr_fan *workers = kwr_arena_array(job->arena, count, sizeof *workers);
     file_worker *files = kwr_arena_array(job->arena, count, sizeof *files);
     if (workers == NULL || files == NULL) return no_memory(err);
     kwr_status status = KWR_OK;
@@ -345,7 +341,7 @@ static kwr_status write_units(file_job *fj, file_worker *first, kwr_error *err) 
         if (files[i].chunk == NULL) status = no_memory(err);
         workers[i].work = (kwr_work){ .run = run_worker, .ctx = &files[i] };
     }
-    if (status >= KWR_OK) kwr_write_run_workers(job, workers, count);
+    if (status >= KWR_OK) kwr_fan_run(env, workers, count);
     for (size_t i = 1; i < count; i++)
         kwr_free(env, files[i].chunk, first->chunk_size);
     return status;

@@ -7,6 +7,7 @@
 #define KWR_SNAPSHOT_WRITE_JOB_H
 
 #include "backend/view.h"
+#include "base/fan_out.h"
 #include "keyweir/snapshot.h"
 #include "snapshot/data_writer.h"
 #include "snapshot/lineage.h"
@@ -63,12 +64,6 @@ kwr_status kwr_write_create_file(kwr_write_unit *unit);
 /* An empty data file with a header of its own. */
 kwr_status kwr_write_begin(kwr_write_unit *unit);
 kwr_status kwr_write_make_units(kwr_write_job *job, size_t count, kwr_error *err);
-/* Runs the work of each on the executor, and returns when all have ended. */
-typedef struct kwr_write_worker {
-    kwr_work work;
-    bool posted;
-} kwr_write_worker;
-void kwr_write_run_workers(const kwr_write_job *job, kwr_write_worker *workers, size_t count);
 
 /* write_files.c */
 kwr_status kwr_write_files(kwr_write_job *job, kwr_error *err);

@@ -56,7 +56,7 @@ static kwr_status note_leftover(void *ctx, const char *name) {
     return found->names.failed ? KWR_ERR_NOMEM : KWR_OK;
 }
 
-/* Only with its lock: without, its process lives. The lock's file goes last. */
+/* Only with its lock: without, its process lives. */
 static kwr_status leftover_remove(kwr_task *task, const char *name, kwr_error *err) {
     const kwr_fs *fs = task->env->fs;
     kwr_dir *dir = NULL;
