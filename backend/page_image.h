@@ -28,10 +28,14 @@ typedef struct kwr_page_image {
     uint32_t key_group;
     uint64_t page_id; /* unique in its key group, for ever: restored pages keep theirs */
     uint64_t prefix;  /* hash page: the top `depth` bits of the entry hashes it holds, left
-                         aligned, zeros below; else 0 */
-    uint8_t depth;
+                         aligned, zeros below; blob and tree page: the hash of its entry */
+    uint8_t depth;    /* blob and tree page: KWR_PAGE_OWNED */
     uint32_t entries; /* live entries inside */
-    uint64_t epoch;   /* of the engine, in which it was last changed; 0: not said */
+    /* Of these: keys, namespaces and values. Of collections the elements inside, with subkeys and
+     * values; a large one's record counts without them. */
+    uint32_t entry_bytes;
+    uint32_t elements;
+    uint64_t epoch; /* of the engine, in which it was last changed; 0: not said */
     const void *bytes;
     size_t size;
 } kwr_page_image;
@@ -50,6 +54,7 @@ typedef struct kwr_page_sink {
 
 enum {
     KWR_EPOCH_RESTORED = 1, /* of all images that came by install() */
+    KWR_PAGE_OWNED = 64,    /* as depth: the image is part of the one entry of that hash */
 };
 
 /* What is neither 0, which means none, nor near the end of the numbers. */

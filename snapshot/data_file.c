@@ -102,6 +102,8 @@ void kwr_data_entry_encode(const kwr_data_entry *entry, uint8_t out[KWR_DATA_ENT
     out[50] = entry->kind;
     out[51] = entry->codec;
     out[52] = entry->depth;
+    kwr_put_le32(out + 56, entry->entry_bytes);
+    kwr_put_le32(out + 60, entry->elements);
 }
 
 bool kwr_data_entry_decode(const uint8_t bytes[KWR_DATA_ENTRY_SIZE], kwr_data_entry *out) {
@@ -118,6 +120,8 @@ bool kwr_data_entry_decode(const uint8_t bytes[KWR_DATA_ENTRY_SIZE], kwr_data_en
         .kind = bytes[50],
         .codec = bytes[51],
         .depth = bytes[52],
+        .entry_bytes = kwr_get_le32(bytes + 56),
+        .elements = kwr_get_le32(bytes + 60),
     };
     return all_zero(bytes + 53, 3);
 }

@@ -12,7 +12,7 @@
 enum {
     KWR_DATA_HEADER_SIZE = 128,
     KWR_DATA_PREFIX_SIZE = 16,
-    KWR_DATA_ENTRY_SIZE = 56,
+    KWR_DATA_ENTRY_SIZE = 64,
     KWR_DATA_FOOTER_SIZE = 80,
     KWR_DATA_VERSION = 1,
 };
@@ -53,6 +53,8 @@ typedef struct kwr_data_entry {
     uint8_t kind; /* kwr_page_kind */
     uint8_t codec;
     uint8_t depth;
+    uint32_t entry_bytes;
+    uint32_t elements;
 } kwr_data_entry;
 
 /* What stands before the stored bytes: a part of the entry, so that a data file can be read

@@ -306,6 +306,8 @@ kwr_status kwr_data_image(const kwr_data_file *file, const kwr_data_entry *entry
         .prefix = entry->prefix,
         .depth = entry->depth,
         .entries = entry->entries,
+        .entry_bytes = entry->entry_bytes,
+        .elements = entry->elements,
         .bytes = plain,
         .size = entry->raw,
     };

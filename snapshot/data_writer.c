@@ -61,6 +61,8 @@ kwr_status kwr_data_writer_image(kwr_data_writer *writer, const kwr_page_image *
         .key_group = (uint16_t)image->key_group,
         .kind = (uint8_t)image->kind,
         .depth = image->depth,
+        .entry_bytes = image->entry_bytes,
+        .elements = image->elements,
     };
     const size_t at = writer->bytes.size;
     if (kwr_buffer_extend(&writer->bytes, KWR_DATA_PREFIX_SIZE) == NULL) return no_memory(err);

@@ -73,7 +73,10 @@ static kwr_status check_collection(const kwr_record *r, const kwr_image_rules *r
     KWR_TRY(kwr_collection_check(r->value, r->value_size, rules, &sum, err));
     t->sums.entry_bytes += (uint64_t)r->key_size + r->name_size + sum.bytes;
     t->sums.elements += sum.count;
-    t->sums.trees += kwr_collection_is_tree(r->value);
+    if (!kwr_collection_is_tree(r->value)) return KWR_OK;
+    t->sums.trees++;
+    t->sums.tree_bytes += sum.bytes;
+    t->sums.tree_elements += sum.count;
     return KWR_OK;
 }
 

@@ -166,7 +166,9 @@ static kwr_status check_page(const kwr_engine *e, const kwr_page_image *image, k
     const kwr_image_rules rules = rules_for(e, image->state, image->key_group);
     KWR_TRY(kwr_page_check(page, image->size, &rules, sums, err));
     if (page->id != image->page_id || page->prefix != image->prefix ||
-        page->depth != image->depth || (uint32_t)page->live - page->blobs != image->entries)
+        page->depth != image->depth || (uint32_t)page->live - page->blobs != image->entries ||
+        sums->entry_bytes - sums->tree_bytes != image->entry_bytes ||
+        sums->elements - sums->tree_elements != image->elements)
         return KWR_FAIL(err, KWR_ERR_CORRUPT, 0, "its header and its index entry differ");
     return KWR_OK;
 }
@@ -193,15 +195,22 @@ static kwr_status install_page(kwr_engine *e, const kwr_page_image *image, kwr_e
 /* A record too large for its page, alone in `bytes`. */
 static kwr_status check_blob(const kwr_page_image *image, const uint8_t *bytes, size_t size,
                              const kwr_image_rules *rules, kwr_error *err) {
-    if (size <= KWR_INLINE_MAX || image->entries != 1 || image->prefix != 0 || image->depth != 0)
+    if (size <= KWR_INLINE_MAX || image->entries != 1 || image->depth != KWR_PAGE_OWNED)
         return KWR_FAIL(err, KWR_ERR_CORRUPT, 0, "this cannot be a blob");
     kwr_record r;
     KWR_TRY(kwr_record_check(bytes, size, rules, &r, err));
     if (r.value + r.value_size != bytes + size)
         return KWR_FAIL(err, KWR_ERR_CORRUPT, 0, "bytes follow the record of a blob");
-    kwr_collection_sum sum;
-    return rules->collection ? kwr_collection_check(r.value, r.value_size, rules, &sum, err)
-                             : KWR_OK;
+    const uint64_t hash =
+        kwr_entry_hash(kwr_key_hash((kwr_slice){ r.key, r.key_size }, rules->seed),
+                       kwr_namespace_hash((kwr_slice){ r.name, r.name_size }));
+    kwr_collection_sum sum = { .bytes = r.value_size };
+    if (rules->collection) KWR_TRY(kwr_collection_check(r.value, r.value_size, rules, &sum, err));
+    if (rules->collection && kwr_collection_is_tree(r.value)) sum = (kwr_collection_sum){ 0 };
+    if (image->prefix != (hash & rules->hash_mask) || image->elements != sum.count ||
+        image->entry_bytes != (uint64_t)r.key_size + r.name_size + sum.bytes)
+        return KWR_FAIL(err, KWR_ERR_CORRUPT, 0, "its record and its index entry differ");
+    return KWR_OK;
 }
 
 static kwr_status install_blob(kwr_engine *e, const kwr_page_image *image, const uint8_t *bytes,
@@ -235,10 +244,11 @@ static kwr_status install_leaf(kwr_engine *e, const kwr_page_image *image, kwr_e
     kwr_leaf_image checked;
     kwr_restored_leaf leaf = { .state = image->state, .key_group = image->key_group };
     KWR_TRY(kwr_leaf_image_check(image->bytes, image->size, &rules, &checked, err));
-    if (checked.id != image->page_id || image->entries != 0 || image->prefix != 0 ||
-        image->depth != 0)
-        return KWR_FAIL(err, KWR_ERR_CORRUPT, 0, "its header and its index entry differ");
     KWR_TRY(kwr_leaf_owner_check(&checked, &rules, &leaf.hash, err));
+    if (checked.id != image->page_id || image->entries != 0 || image->depth != KWR_PAGE_OWNED ||
+        image->prefix != (leaf.hash & rules.hash_mask) || image->elements != checked.count ||
+        image->entry_bytes != checked.entry_bytes)
+        return KWR_FAIL(err, KWR_ERR_CORRUPT, 0, "its header and its index entry differ");
     const uint64_t size = sizeof(kwr_tree_page) + (uint64_t)checked.count * KWR_TREE_SLOT +
                           checked.element_bytes + checked.key.size + checked.name.size;
     if (size > UINT32_MAX) return KWR_FAIL(err, KWR_ERR_CORRUPT, 0, "no leaf is as large");

@@ -291,7 +291,8 @@ typedef struct kwr_image_rules {
 typedef struct kwr_page_sums {
     uint64_t entry_bytes;
     uint64_t elements; /* of collections */
-    uint32_t trees;    /* collections whose elements are elsewhere */
+    uint32_t trees;    /* collections whose elements are elsewhere: */
+    uint64_t tree_bytes, tree_elements;
 } kwr_page_sums;
 
 /* `page` is a private copy of the image's bytes, aligned. */

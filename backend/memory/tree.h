@@ -313,7 +313,7 @@ kwr_status kwr_leaf_image_check(const void *bytes, size_t size, const kwr_image_
 /* The value of a collection's record as an image has it. */
 kwr_status kwr_collection_check(const uint8_t *value, size_t size, const kwr_image_rules *rules,
                                 kwr_collection_sum *out, kwr_error *err);
-/* Images of the leaves below a record. */
+/* Images of the leaves below a record; `like` has its entry's hash as prefix. */
 kwr_status kwr_tree_images(const kwr_record *record, const kwr_page_image *like, kwr_buffer *room,
                            kwr_page_sink *sink);
 kwr_status kwr_tree_image_walk(const kwr_page_image *image, kwr_entry_fn fn, void *fn_ctx,

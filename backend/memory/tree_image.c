@@ -155,7 +155,10 @@ kwr_status kwr_tree_image_walk(const kwr_page_image *image, kwr_entry_fn fn, voi
 
 /* ---- writing ---- */
 
-static void pack_leaf(uint8_t *to, size_t size, const kwr_tree_page *page, const kwr_record *r) {
+/* Returns the bytes of subkeys and values. */
+static uint64_t pack_leaf(uint8_t *to, size_t size, const kwr_tree_page *page,
+                          const kwr_record *r) {
+    uint64_t sum = 0;
     const kwr_tree_image header = {
         .kind = KWR_PAGE_TREE,
         .id = page->id,
@@ -173,9 +176,11 @@ static void pack_leaf(uint8_t *to, size_t size, const kwr_tree_page *page, const
         const size_t bytes = (size_t)(kwr_element_end(&x) - from);
         memcpy(to, from, bytes);
         to += bytes;
+        sum += (uint64_t)x.key_size + x.value_size;
     }
     if (r->key_size > 0) memcpy(to, r->key, r->key_size);
     if (r->name_size > 0) memcpy(to + r->key_size, r->name, r->name_size);
+    return sum;
 }
 
 static kwr_status write_leaf(const kwr_tree_page *page, const kwr_record *r,
@@ -186,6 +191,9 @@ static kwr_status write_leaf(const kwr_tree_page *page, const kwr_record *r,
         .state = like->state,
         .key_group = like->key_group,
         .page_id = page->id,
+        .prefix = like->prefix,
+        .depth = KWR_PAGE_OWNED,
+        .elements = page->count,
         .epoch = page->block.birth,
     };
     KWR_TRY(kwr_page_sink_ask(sink, &image, &wanted));
@@ -195,7 +203,7 @@ static kwr_status write_leaf(const kwr_tree_page *page, const kwr_record *r,
     room->size = 0;
     uint8_t *bytes = size > UINT32_MAX ? NULL : kwr_buffer_extend(room, size);
     if (bytes == NULL) return KWR_ERR_NOMEM;
-    pack_leaf(bytes, size, page, r);
+    image.entry_bytes = (uint32_t)pack_leaf(bytes, size, page, r);
     image.bytes = bytes;
     image.size = size;
     return sink->image(sink->ctx, &image);

@@ -79,6 +79,7 @@ uint64_t kwr_store_view_epoch(const kwr_engine_view *view) { return view->epoch;
 /* ---- images ---- */
 
 typedef struct writing {
+    const kwr_engine *engine;
     kwr_page_image image;
     kwr_page_sink *sink;
     kwr_page *copy;  /* KWR_PAGE_BYTES_MAX */
@@ -119,8 +120,35 @@ static void name_blobs(kwr_page *copy, const kwr_page *page) {
     }
 }
 
+/* Adds what a record counts without images of its own. */
+static void add_record(const kwr_record *r, bool collection, kwr_page_image *image) {
+    image->entry_bytes += r->key_size + r->name_size;
+    if (!collection) {
+        image->entry_bytes += r->value_size;
+    } else if (!kwr_collection_is_tree(r->value)) {
+        const kwr_collection_sum sum = kwr_collection_sum_of(r->value);
+        image->entry_bytes += (uint32_t)sum.bytes;
+        image->elements += (uint32_t)sum.count;
+    }
+}
+
+static void add_records(const kwr_page *page, bool collection, kwr_page_image *image) {
+    const kwr_slots *lines = kwr_page_slots(page);
+    for (uint32_t i = 0; i < (uint32_t)page->groups * KWR_SLOTS; i++) {
+        const uint16_t offset = lines[i / KWR_SLOTS].offsets[i % KWR_SLOTS];
+        if (offset == 0 || (offset & KWR_SLOT_BLOB) != 0) continue;
+        const kwr_record r = kwr_record_at((const uint8_t *)page + offset);
+        add_record(&r, collection, image);
+    }
+}
+
+static uint64_t hash_of(const writing *w, const kwr_record *r) {
+    return kwr_store_hash(w->engine, (kwr_slice){ r->key, r->key_size },
+                          (kwr_slice){ r->name, r->name_size });
+}
+
 /* The record of a collection that is too large for its page. */
-static kwr_status write_large_record(writing *w, const kwr_blob *blob) {
+static kwr_status write_large_record(writing *w, const kwr_blob *blob, const kwr_page_image *like) {
     const size_t size = sizeof(kwr_tree_image) + (size_t)blob->size;
     w->room.size = 0;
     uint8_t *bytes = size > UINT32_MAX ? NULL : kwr_buffer_extend(&w->room, size);
@@ -135,10 +163,7 @@ static kwr_status write_large_record(writing *w, const kwr_blob *blob) {
     memcpy(bytes + sizeof header, blob->record, blob->size);
     const kwr_record r = kwr_record_at(bytes + sizeof header);
     if (kwr_collection_is_tree(r.value)) forget_root(r.value);
-    kwr_page_image image = w->image;
-    image.kind = KWR_PAGE_TREE;
-    image.page_id = blob->id;
-    image.entries = 1;
+    kwr_page_image image = *like;
     image.bytes = bytes;
     image.size = size;
     return w->sink->image(w->sink->ctx, &image);
@@ -150,7 +175,10 @@ static kwr_status write_trees(writing *w, const kwr_page *page) {
         const uint16_t offset = lines[i / KWR_SLOTS].offsets[i % KWR_SLOTS];
         if (offset == 0) continue;
         const kwr_record r = kwr_record_at(kwr_page_record(page, offset));
+        if (!kwr_collection_is_tree(r.value)) continue;
+        w->image.prefix = hash_of(w, &r);
         const kwr_status status = kwr_tree_images(&r, &w->image, &w->room, w->sink);
+        w->image.prefix = 0;
         if (status != KWR_OK) return status;
     }
     return KWR_OK;
@@ -171,9 +199,13 @@ static kwr_status write_blobs(writing *w, const kwr_page *page) {
             bool wanted;
             KWR_TRY(kwr_page_sink_ask(w->sink, &image, &wanted));
             if (!wanted) continue;
+            const kwr_record r = kwr_record_at(blob->record);
+            image.prefix = hash_of(w, &r);
+            image.depth = KWR_PAGE_OWNED;
+            add_record(&r, w->collection, &image);
             image.bytes = blob->record;
             image.size = blob->size;
-            KWR_TRY(w->collection ? write_large_record(w, blob)
+            KWR_TRY(w->collection ? write_large_record(w, blob, &image)
                                   : w->sink->image(w->sink->ctx, &image));
         }
     }
@@ -202,6 +234,7 @@ static kwr_status write_slots(writing *w, const kwr_page *page, bool chained, ui
     if (page->blobs > 0) name_blobs(w->copy, page);
     if (w->collection) forget_roots(w->copy);
     kwr_page_image image = w->image;
+    add_records(page, w->collection, &image);
     image.bytes = w->copy;
     image.size = page->used;
     return w->sink->image(w->sink->ctx, &image);
@@ -227,7 +260,8 @@ static kwr_status write_page(void *ctx, const kwr_page *page, bool chained, uint
 
 kwr_status kwr_store_view_images(kwr_engine_view *view, uint32_t key_group, kwr_page_sink *sink) {
     const kwr_env *env = view->engine->env;
-    writing w = { .sink = sink,
+    writing w = { .engine = view->engine,
+                  .sink = sink,
                   .epoch = view->epoch,
                   .copy = kwr_alloc_aligned(env, KWR_PAGE_BYTES_MAX, 64),
                   .room = { .env = env } };

@@ -453,7 +453,7 @@ KWR_TEST(increment, no_changed_byte_of_any_of_its_files_goes_unnoticed, .timeout
         copy_path(&f, part->subtask.files[i].name, path);
         uint8_t *bytes = slurp(path, &size);
         const kwr_manifest_file *file = &part->subtask.files[i];
-        unused += size - 128 - 80 - 56 * file->images - file->live_bytes;
+        unused += size - 128 - 80 - 64 * file->images - file->live_bytes;
         for (size_t at = 0; at <= size; at++) {
             kwr_backend *backend = NULL;
             kwr_error err = { 0 };
