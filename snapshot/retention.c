@@ -295,12 +295,23 @@ static kwr_status sweep_directory(void *ctx, const char *name) {
     return KWR_OK;
 }
 
+/* The name a temporary one stands for, or the name itself. */
+static const char *final_name(const char *name, char out[KWR_FILE_NAME_MAX]) {
+    const size_t size = strlen(name);
+    if (size < 5 + 1 + 17 || size - 5 - 17 >= KWR_FILE_NAME_MAX) return name;
+    memcpy(out, name + 5, size - 5 - 17);
+    out[size - 5 - 17] = '\0';
+    return kwr_temp_name_of(name, out) ? out : name;
+}
+
 static kwr_status sweep_shared(void *ctx, const char *name) {
     sweep *s = ctx;
     uint64_t generation = 0, sequence = 0;
     uint32_t subtask = 0;
     size_t at = 0;
-    if (!kwr_shared_name_parse(name, &generation, NULL, &subtask, &sequence)) return KWR_OK;
+    char final[KWR_FILE_NAME_MAX];
+    if (!kwr_shared_name_parse(final_name(name, final), &generation, NULL, &subtask, &sequence))
+        return KWR_OK;
     if (generation >= s->generation + KWR_PLANTED(own_files_swept) ||
         find_file(s->retention, name, &at))
         return KWR_OK;

@@ -21,10 +21,51 @@ static size_t scheme_length(const char *uri) {
     return uri[n] == ':' ? n : 0;
 }
 
-/* What stands behind "file:" as a path; NULL when it names another machine. */
-static const char *file_path(const char *rest) {
-    if (strncmp(rest, "//", 2) != 0) return rest;
-    return rest[2] == '/' ? rest + 2 : NULL;
+typedef kwr_status (*open_fn)(const kwr_env *env, const char *uri, bool create, kwr_storage **out,
+                              kwr_error *err);
+
+static kwr_status open_memory(const kwr_env *env, const char *uri, bool create, kwr_storage **out,
+                              kwr_error *err) {
+    (void)create;
+    if (uri[strlen("memory:")] != '\0')
+        return KWR_FAIL(err, KWR_ERR_RANGE, 0,
+                        "storage '%s': nothing may follow 'memory:', it has no name", uri);
+    return kwr_storage_memory_open(env, 0, out, err);
+}
+
+/* What stands behind "file:" is a path; behind "file://" one that names another machine is not. */
+static kwr_status open_file(const kwr_env *env, const char *uri, bool create, kwr_storage **out,
+                            kwr_error *err) {
+    const char *path = uri + strlen("file:");
+    if (strncmp(path, "//", 2) == 0 && path[2] != '/')
+        return KWR_FAIL(err, KWR_ERR_RANGE, 0,
+                        "storage '%s': 'file:' takes no host, write file:/path or file:///path",
+                        uri);
+    return kwr_storage_file_open(env, strncmp(path, "//", 2) == 0 ? path + 2 : path, create, out,
+                                 err);
+}
+
+/* One row for each scheme of a URI. */
+static const struct {
+    const char *scheme;
+    open_fn open;
+} storages[] = {
+    { "file", open_file },
+    { "memory", open_memory },
+    { "webhdfs", kwr_storage_webhdfs_open },
+    { "swebhdfs", kwr_storage_webhdfs_open },
+    { "hdfs", kwr_storage_webhdfs_open },
+};
+
+static kwr_status unknown_scheme(const char *uri, size_t size, kwr_error *err) {
+    char known[128] = "";
+    for (size_t i = 0, used = 0; i < sizeof storages / sizeof *storages; i++)
+        used += (size_t)snprintf(known + used, sizeof known - used, "'%s:', ", storages[i].scheme);
+    return KWR_FAIL(err, KWR_ERR_RANGE, 0,
+                    "storage '%.*s': scheme '%.*s' is not known here; known are %sand plain paths "
+                    "(with a colon in it write ./%.*s)",
+                    (int)strcspn(uri, "?"), uri, (int)size, uri, known, (int)strcspn(uri, "?"),
+                    uri);
 }
 
 kwr_status kwr_storage_open(const kwr_env *env, const char *uri, bool create, kwr_storage **out,
@@ -32,31 +73,16 @@ kwr_status kwr_storage_open(const kwr_env *env, const char *uri, bool create, kw
     if (env == NULL || uri == NULL || out == NULL)
         return KWR_FAIL(err, KWR_ERR_MISUSE, 0, "kwr_storage_open: an argument is NULL");
     const size_t scheme = scheme_length(uri);
-    const char *path = uri;
-    if (scheme == 6 && strncmp(uri, "memory", 6) == 0) {
-        if (uri[7] != '\0')
-            return KWR_FAIL(err, KWR_ERR_RANGE, 0,
-                            "storage '%s': nothing may follow 'memory:', it has no name", uri);
-        return kwr_storage_memory_open(env, 0, out, err);
-    }
-    if (scheme == 4 && strncmp(uri, "file", 4) == 0) {
-        path = file_path(uri + 5);
-        if (path == NULL)
-            return KWR_FAIL(err, KWR_ERR_RANGE, 0,
-                            "storage '%s': 'file:' takes no host, write file:/path or file:///path",
-                            uri);
-    } else if (scheme != 0) {
-        return KWR_FAIL(err, KWR_ERR_RANGE, 0,
-                        "storage '%s': scheme '%.*s' is not known here; known are 'file:' with a "
-                        "path, 'memory:', and plain paths (with a colon in it write ./%s)",
-                        uri, (int)scheme, uri, uri);
-    }
-    if (path[0] == '\0')
+    if (uri[scheme == 0 ? 0 : scheme + 1] == '\0' && strncmp(uri, "memory:", 7) != 0)
         return KWR_FAIL(err, KWR_ERR_RANGE, 0,
                         "storage '%s': the path is empty; known are 'file:' with a path, "
-                        "'memory:', and plain paths",
+                        "'memory:', URIs of other storages, and plain paths",
                         uri);
-    return kwr_storage_file_open(env, path, create, out, err);
+    if (scheme == 0) return kwr_storage_file_open(env, uri, create, out, err);
+    for (size_t i = 0; i < sizeof storages / sizeof *storages; i++)
+        if (strlen(storages[i].scheme) == scheme && strncmp(uri, storages[i].scheme, scheme) == 0)
+            return storages[i].open(env, uri, create, out, err);
+    return unknown_scheme(uri, scheme, err);
 }
 
 void kwr_storage_close(kwr_storage *storage) {

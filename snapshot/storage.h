@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the rooms above use of storage beyond its vtable, and the two implementations. */
+/* What the rooms above use of storage beyond its vtable, and the implementations. */
 #ifndef KWR_SNAPSHOT_STORAGE_H
 #define KWR_SNAPSHOT_STORAGE_H
 
@@ -13,6 +13,10 @@ enum {
 /* Files below the directory `path` of env->fs. */
 kwr_status kwr_storage_file_open(const kwr_env *env, const char *path, bool create,
                                  kwr_storage **out, kwr_error *err);
+
+/* "webhdfs:", "swebhdfs:" and "hdfs:", see docs/storage.md. */
+kwr_status kwr_storage_webhdfs_open(const kwr_env *env, const char *uri, bool create,
+                                    kwr_storage **out, kwr_error *err);
 
 /* Name grammar of storages; KWR_ERR_RANGE. */
 kwr_status kwr_storage_check_name(const char *name, kwr_error *err);
