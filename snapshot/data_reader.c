@@ -122,17 +122,8 @@ static kwr_status place_index(kwr_data_file *file, kwr_error *err) {
     return KWR_OK;
 }
 
-kwr_status kwr_data_file_check_header(kwr_data_file *file, kwr_error *err) {
-    uint8_t bytes[KWR_DATA_HEADER_SIZE];
-    KWR_TRY(place_index(file, err));
-    KWR_TRY(kwr_data_file_read(file, 0, bytes, sizeof bytes, err));
-    const kwr_digest digest = kwr_digest_of(bytes, sizeof bytes);
-    if (!kwr_digest_equal(&digest, &file->file->header))
-        return part_fault(file, KWR_ERR_CORRUPT, 0, "header",
-                          "its digest is not the one in the manifest", err);
-    const char *fault = NULL;
-    const kwr_status status = kwr_data_header_decode(bytes, &file->header, &fault);
-    if (status < KWR_OK) return part_fault(file, status, 0, "header", fault, err);
+/* Whether the file is its owner's. */
+static kwr_status check_owner(kwr_data_file *file, kwr_error *err) {
     const kwr_data_owner *owner = file->owner;
     const kwr_data_header *header = &file->header;
     if (header->max_parallelism != owner->max_parallelism || header->seed != owner->seed)
@@ -147,6 +138,20 @@ kwr_status kwr_data_file_check_header(kwr_data_file *file, kwr_error *err) {
                               err);
     }
     return KWR_OK;
+}
+
+kwr_status kwr_data_file_check_header(kwr_data_file *file, kwr_error *err) {
+    uint8_t bytes[KWR_DATA_HEADER_SIZE];
+    KWR_TRY(place_index(file, err));
+    KWR_TRY(kwr_data_file_read(file, 0, bytes, sizeof bytes, err));
+    const kwr_digest digest = kwr_digest_of(bytes, sizeof bytes);
+    if (!kwr_digest_equal(&digest, &file->file->header))
+        return part_fault(file, KWR_ERR_CORRUPT, 0, "header",
+                          "its digest is not the one in the manifest", err);
+    const char *fault = NULL;
+    const kwr_status status = kwr_data_header_decode(bytes, &file->header, &fault);
+    if (status < KWR_OK) return part_fault(file, status, 0, "header", fault, err);
+    return check_owner(file, err);
 }
 
 kwr_status kwr_data_file_check_footer(kwr_data_file *file, kwr_error *err) {
@@ -248,6 +253,23 @@ kwr_status kwr_data_file_load(kwr_data_file *file, kwr_error *err) {
     KWR_TRY(kwr_data_file_check_header(file, err));
     KWR_TRY(kwr_data_file_check_footer(file, err));
     return kwr_data_file_load_index(file, err);
+}
+
+kwr_status kwr_data_file_same_header(kwr_data_file *file, const kwr_data_file *loaded,
+                                     kwr_error *err) {
+    file->header = loaded->header;
+    return check_owner(file, err);
+}
+
+kwr_status kwr_data_file_same_index(kwr_data_file *file, const kwr_data_file *loaded,
+                                    kwr_error *err) {
+    KWR_TRY(place_index(file, err));
+    file->index = kwr_alloc(file->env, (size_t)file->index_length);
+    if (file->index == NULL)
+        return KWR_FAIL(err, KWR_ERR_NOMEM, 0, "no memory for the index of '%s' (%llu bytes)",
+                        file->path, (unsigned long long)file->index_length);
+    memcpy(file->index, loaded->index, (size_t)file->index_length);
+    return check_entries(file, err);
 }
 
 bool kwr_data_file_entry(const kwr_data_file *file, uint64_t index, kwr_data_entry *out) {

@@ -64,6 +64,13 @@ kwr_status kwr_data_file_load_index(kwr_data_file *file, kwr_error *err);
 /* All three. */
 kwr_status kwr_data_file_load(kwr_data_file *file, kwr_error *err);
 
+/* Likewise without reading: `loaded` is the same file with the same digests, as another checkpoint
+ * or subtask lists it, and that part of it was sound. */
+kwr_status kwr_data_file_same_header(kwr_data_file *file, const kwr_data_file *loaded,
+                                     kwr_error *err);
+kwr_status kwr_data_file_same_index(kwr_data_file *file, const kwr_data_file *loaded,
+                                    kwr_error *err);
+
 /* False when the checkpoint does not use this image. */
 bool kwr_data_file_entry(const kwr_data_file *file, uint64_t index, kwr_data_entry *out);
 /* Adds the entries of each state to sums[state], for images in use. */

@@ -23,6 +23,7 @@ typedef enum kwr_base_kind {
 } kwr_base_kind;
 
 enum { KWR_JOB_NAME_MAX = 100 };
+#define KWR_JOB_LOCK_NAME "lock" /* in the job's directory: held while an attempt lives */
 
 typedef struct kwr_slot {
     uint64_t number; /* from 1 */

@@ -8,8 +8,6 @@
 #include "base/log.h"
 #include "base/name.h"
 
-static const char LOCK_NAME[] = "lock";
-
 static void job_free(kwr_job *job) {
     const kwr_env *env = job->env;
     if (job->posted) env->executor->wait(env->executor->ctx, &job->work);
@@ -51,7 +49,8 @@ static kwr_status job_lock(kwr_job *job, kwr_error *err) {
     const kwr_storage_ops *ops = job->storage->ops;
     if (job->options.lock_off || (ops->capabilities(job->storage) & KWR_STORAGE_LOCKS) == 0)
         return KWR_OK;
-    const kwr_status status = ops->lock(job->storage, job->dirs.root, LOCK_NAME, &job->lock, err);
+    const kwr_status status =
+        ops->lock(job->storage, job->dirs.root, KWR_JOB_LOCK_NAME, &job->lock, err);
     if (status == KWR_ERR_LOCKED) kwr_error_prefix(err, "job '%s' is running", job->dirs.job);
     return status;
 }

@@ -18,6 +18,7 @@
 #include "keyweir/typed.h"
 #include "keyweir/storage.h"
 #include "keyweir/snapshot.h"
+#include "keyweir/fsck.h"
 #include "keyweir/barrier.h"
 #include "keyweir/watermark.h"
 #include "keyweir/task.h"
