@@ -327,7 +327,7 @@ static bool make_directory(char *parent, size_t capacity, char *directory, size_
 
 int tool_dump(const tool_options *options) {
     tool_checkpoint c;
-    int code = tool_checkpoint_open(options->target, &c);
+    int code = tool_checkpoint_open(options, &c);
     if (code != TOOL_GOOD) return code;
     if (!c.anchored) fputs("keyweir: note: not anchored: no log names this checkpoint\n", stderr);
     dump d = { .options = options, .manifest = c.manifest };

@@ -105,7 +105,7 @@ static void print_row(json_t *row) {
 
 int tool_ls(const tool_options *options) {
     tool_place place = { 0 };
-    int code = tool_place_jobs(options->target, &place);
+    int code = tool_place_jobs(options, &place);
     if (code != TOOL_GOOD) return code;
     json_t *rows = json_array();
     for (size_t j = 0; j < place.job_count; j++) {
@@ -140,7 +140,7 @@ int tool_ls(const tool_options *options) {
 
 int tool_latest(const tool_options *options) {
     tool_place place = { 0 };
-    int code = tool_place_jobs(options->target, &place);
+    int code = tool_place_jobs(options, &place);
     if (code != TOOL_GOOD) return code;
     size_t found = 0;
     json_t *paths = json_array();

@@ -264,7 +264,7 @@ static void print_plan(const plan *p) {
 
 int tool_plan(const tool_options *options) {
     plan p = { .options = options };
-    int code = tool_checkpoint_open(options->target, &p.c);
+    int code = tool_checkpoint_open(options, &p.c);
     if (code != TOOL_GOOD) return code;
     code = plan_all(&p);
     if (code == TOOL_GOOD && !options->json)

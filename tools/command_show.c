@@ -221,7 +221,7 @@ static void print_checkpoint(const tool_checkpoint *c) {
 
 int tool_show(const tool_options *options) {
     tool_checkpoint c;
-    int code = tool_checkpoint_open(options->target, &c);
+    int code = tool_checkpoint_open(options, &c);
     if (code != TOOL_GOOD) return code;
     if (!options->json)
         print_checkpoint(&c);

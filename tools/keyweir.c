@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The keyweir command: opens checkpoints without the engine that wrote them, and never writes. */
+/* The keyweir command: opens checkpoints without the engine that wrote them, and never writes to
+ * them; gc alone removes, what none of them needs. */
 #include <getopt.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -22,6 +23,8 @@ static const verb verbs[] = {
     { "dump", "CHECKPOINT", "print the entries of keyed state", tool_dump },
     { "plan", "CHECKPOINT", "print who gets what at another parallelism", tool_plan },
     { "verify", "CHECKPOINT|ROOT|JOB", "read every byte and check it", tool_verify },
+    { "fsck", "ROOT|JOB", "check all checkpoints and all that lies beside them", tool_fsck },
+    { "gc", "ROOT|JOB", "remove what no checkpoint needs; without --delete only say it", tool_gc },
 };
 
 static void usage(FILE *out) {
@@ -29,8 +32,8 @@ static void usage(FILE *out) {
     for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++)
         fprintf(out, "  %-7s %-20s %s\n", verbs[i].name, verbs[i].arguments, verbs[i].help);
     fputs("\n"
-          "PLACE is a path or file: URI: ROOT the checkpoint root, JOB one job's directory in it,\n"
-          "CHECKPOINT a chk-... directory.\n\n"
+          "PLACE is a path or the URI of a storage: ROOT the checkpoint root, JOB one job's\n"
+          "directory in it, CHECKPOINT a chk-... directory.\n\n"
           "  --json                 JSON on stdout (dump: one object per line)\n"
           "  --format text|json     dump: the same choice by name\n"
           "  --operator ID          dump: only this operator\n"
@@ -38,9 +41,16 @@ static void usage(FILE *out) {
           "  --operator ID=P        plan: of this operator; may be repeated\n"
           "  --state NAME           dump: only this state\n"
           "  --top N                dump: the N largest values of a numeric state\n"
-          "  --quiet                verify: findings only\n"
+          "  --quiet                verify: findings only; fsck: faults only; gc: failures only\n"
+          "  --jobs N               verify, fsck: N files at the same time (default: processors)\n"
+          "  --progress             verify, fsck: how far it is, rate and time left, on stderr\n"
+          "  --quick                fsck: manifests, lengths and indexes, no page images\n"
+          "  --dry-run              gc: say what would be removed (the default)\n"
+          "  --delete               gc: remove it; refused while the job runs\n"
+          "  --ended                gc: the newest attempt has ended and will not come back: what\n"
+          "                         it left unfinished goes too\n"
           "  --version, --help\n\n"
-          "exit: 0 good, 1 damaged, missing or none, 2 usage, 3 cannot read\n",
+          "exit: 0 good, 1 damaged, missing or none, 2 usage, 3 cannot read or remove\n",
           out);
 }
 
@@ -58,12 +68,23 @@ enum {
     OPT_TOP,
     OPT_QUIET,
     OPT_PARALLELISM,
+    OPT_JOBS,
+    OPT_PROGRESS,
+    OPT_QUICK,
+    OPT_DRY_RUN,
+    OPT_DELETE,
+    OPT_ENDED,
 };
 
 /* Which options a verb takes beside --json. */
 static bool option_fits(const verb *v, int option) {
     if (option == OPT_JSON) return true;
-    if (option == OPT_QUIET) return v->run == tool_verify;
+    const bool checks = v->run == tool_verify || v->run == tool_fsck;
+    if (option == OPT_QUIET) return checks || v->run == tool_gc;
+    if (option == OPT_JOBS || option == OPT_PROGRESS) return checks;
+    if (option == OPT_QUICK) return v->run == tool_fsck;
+    if (option == OPT_DRY_RUN || option == OPT_DELETE || option == OPT_ENDED)
+        return v->run == tool_gc;
     if (option == OPT_PARALLELISM) return v->run == tool_plan;
     if (option == OPT_OPERATOR && v->run == tool_plan) return true;
     return v->run == tool_dump;
@@ -74,6 +95,13 @@ static bool parse_parallelism(const char *text, uint32_t *out) {
     if (!kwr_parse_u64(text, strlen(text), &value) || value == 0 ||
         value > KWR_MAX_PARALLELISM_LIMIT)
         return false;
+    *out = (uint32_t)value;
+    return true;
+}
+
+static bool parse_jobs(const char *text, uint32_t *out) {
+    uint64_t value = 0;
+    if (!kwr_parse_u64(text, strlen(text), &value) || value == 0 || value > 64) return false;
     *out = (uint32_t)value;
     return true;
 }
@@ -108,9 +136,16 @@ static int parse(int argc, char **argv, const verb *v, tool_options *out) {
                                            { "quiet", no_argument, NULL, OPT_QUIET },
                                            { "parallelism", required_argument, NULL,
                                              OPT_PARALLELISM },
+                                           { "jobs", required_argument, NULL, OPT_JOBS },
+                                           { "progress", no_argument, NULL, OPT_PROGRESS },
+                                           { "quick", no_argument, NULL, OPT_QUICK },
+                                           { "dry-run", no_argument, NULL, OPT_DRY_RUN },
+                                           { "delete", no_argument, NULL, OPT_DELETE },
+                                           { "ended", no_argument, NULL, OPT_ENDED },
                                            { "help", no_argument, NULL, 'h' },
                                            { NULL, 0, NULL, 0 } };
     int option;
+    bool dry_run = false;
     opterr = 0;
     while ((option = getopt_long(argc, argv, ":h", longs, NULL)) != -1) {
         if (option == 'h') {
@@ -146,9 +181,20 @@ static int parse(int argc, char **argv, const verb *v, tool_options *out) {
                 return usage_error("--top takes a number from 1 to 100000000, not", optarg);
             break;
         case OPT_QUIET: out->quiet = true; break;
+        case OPT_JOBS:
+            if (!parse_jobs(optarg, &out->jobs))
+                return usage_error("--jobs takes a number from 1 to 64, not", optarg);
+            break;
+        case OPT_PROGRESS: out->progress = true; break;
+        case OPT_QUICK: out->quick = true; break;
+        case OPT_DRY_RUN: dry_run = true; break;
+        case OPT_DELETE: out->delete = true; break;
+        case OPT_ENDED: out->ended = true; break;
         default: break;
         }
     }
+    if (dry_run && out->delete)
+        return usage_error("--dry-run and --delete contradict each other", NULL);
     if (optind >= argc) return usage_error("a place is missing after", v->name);
     if (optind + 1 < argc) return usage_error("one place, not also", argv[optind + 1]);
     out->target = argv[optind];

@@ -8,8 +8,11 @@
 
 #include <jansson.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "base/limits.h"
+#include "keyweir/fsck.h"
 #include "snapshot/checkpoint.h"
 
 enum { TOOL_GOOD = 0, TOOL_DAMAGED = 1, TOOL_USAGE = 2, TOOL_CANNOT_READ = 3 };
@@ -26,7 +29,12 @@ typedef struct tool_options {
     const char *operator_id; /* dump */
     const char *state;       /* dump */
     uint64_t top;            /* dump; 0: all, unsorted */
-    bool quiet;              /* verify */
+    bool quiet;              /* verify, fsck, gc */
+    bool progress;           /* verify, fsck */
+    bool quick;              /* fsck */
+    uint32_t jobs;           /* verify, fsck; 0: as many as there are processors */
+    bool delete;             /* gc */
+    bool ended;              /* gc */
     uint32_t parallelism;    /* plan; 0: not given */
     tool_parallelism *of;    /* plan */
     size_t of_count;
@@ -37,18 +45,20 @@ typedef struct tool_place {
     kwr_env *env;
     kwr_storage *storage;
     kwr_limits limits;
-    char *root;  /* as a path, for printing */
+    char *root;  /* as a path or URI, for printing */
+    char *query; /* of a URI: what follows its path, from the '?' on; or NULL */
     char **jobs; /* names, sorted */
     size_t job_count;
+    bool one_job;       /* the target is a job's directory */
     bool is_checkpoint; /* then there is one job, and: */
     uint64_t checkpoint;
     uint64_t generation;
 } tool_place;
 
 /* The root or a job directory. Both print their error and return an exit code. */
-int tool_place_jobs(const char *target, tool_place *out);
+int tool_place_jobs(const tool_options *options, tool_place *out);
 /* A chk-... directory. */
-int tool_place_checkpoint(const char *target, tool_place *out);
+int tool_place_checkpoint(const tool_options *options, tool_place *out);
 void tool_place_close(tool_place *place);
 
 /* One checkpoint, opened through its log slot where there is one. */
@@ -62,7 +72,7 @@ typedef struct tool_checkpoint {
 } tool_checkpoint;
 
 /* Fails when log or manifest are damaged; a checkpoint no log names is opened all the same. */
-int tool_checkpoint_open(const char *target, tool_checkpoint *out);
+int tool_checkpoint_open(const tool_options *options, tool_checkpoint *out);
 void tool_checkpoint_close(tool_checkpoint *checkpoint);
 
 /* Prints "keyweir: <text>" and gives the exit code for a failed call. */
@@ -87,11 +97,30 @@ bool tool_print_json(json_t *json, bool compact);
 /* Strings as they are, control characters and '\\' escaped; other JSON compact. */
 bool tool_print_text_field(json_t *json, char end);
 
+/* What a long check shows of itself on stderr; `ctx` of the callback is a tool_progress. */
+typedef struct tool_progress {
+    bool terminal;
+    bool shown;
+    uint64_t next_ns;
+} tool_progress;
+void tool_progress_begin(tool_progress *progress);
+void tool_on_progress(void *ctx, const kwr_fsck_progress *progress);
+/* Before anything else is printed. */
+void tool_progress_end(tool_progress *progress);
+void tool_progress_text(const kwr_fsck_progress *progress, char *out, size_t capacity);
+
+/* Findings of fsck and gc. */
+const char *tool_kind_name(kwr_fsck_kind kind);
+json_t *tool_json_finding(const kwr_fsck_finding *finding);
+void tool_print_finding(const kwr_fsck_finding *finding);
+
 int tool_ls(const tool_options *options);
 int tool_latest(const tool_options *options);
 int tool_show(const tool_options *options);
 int tool_dump(const tool_options *options);
 int tool_verify(const tool_options *options);
+int tool_fsck(const tool_options *options);
+int tool_gc(const tool_options *options);
 int tool_plan(const tool_options *options);
 
 #endif /* KWR_TOOLS_TOOL_H */

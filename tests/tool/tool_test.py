@@ -248,6 +248,103 @@ def dumps_are_the_same_from_engine_to_engine_and_back(folder):
         assert keyweir("verify", os.path.join(root, job))[0] == 0, line
 
 
+def put(path, content=b"0123456789"):
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "wb") as out:
+        out.write(content)
+
+
+@test
+def fsck_checks_all_jobs_and_says_what_else_lies_there(folder):
+    root, _ = make(folder, "--inline-bytes", "0")
+    job = os.path.join(root, "wordcount")
+    for place in (root, job, "file:" + root):
+        code, out, err = keyweir("fsck", place)
+        assert code == 0 and "good: 1 jobs, 1 checkpoints" in out and err == "", (out, err)
+    put(os.path.join(job, "shared", "0-count-0-7.kwp"))
+    put(os.path.join(job, "notes.txt"))
+    put(os.path.join(root, "README"))
+    code, out, _ = keyweir("fsck", "--json", root)
+    told = json.loads(out)
+    assert code == 0 and told["good"] and told["leftovers"] == 1 and told["leftover_bytes"] == 10
+    assert [(f["kind"], f["job"], f["file"]) for f in told["findings"]] == [
+        ("foreign", None, "README"), ("foreign", "wordcount", "notes.txt"),
+        ("leftover", "wordcount", "shared/0-count-0-7.kwp")], told["findings"]
+    code, out, _ = keyweir("fsck", "--quiet", root)
+    assert code == 0 and len(out.splitlines()) == 1, out
+    name = sorted(n for n in os.listdir(os.path.join(job, "shared")) if n.startswith("1-count-0-"))[0]
+    with open(os.path.join(job, "shared", name), "r+b") as file:
+        file.seek(150)
+        byte = file.read(1)
+        file.seek(150)
+        file.write(bytes([byte[0] ^ 1]))
+    code, out, _ = keyweir("fsck", "--json", root)
+    faults = [f for f in json.loads(out)["findings"] if f["kind"] == "damaged"]
+    assert code == 1 and len(faults) == 1, out
+    fault = faults[0]
+    assert (fault["file"], fault["offset"]) == ("shared/" + name, 128), fault
+    assert (fault["operator"], fault["subtask"], fault["state"]) == ("count", 0, "count"), fault
+    assert fault["key_groups"]["count"] == 1 and fault["length"] > 16, fault
+    assert fault["checkpoints"] == [{"checkpoint": 1, "generation": 1}], fault
+    code, out, _ = keyweir("fsck", job)
+    assert code == 1 and "DAMAGED wordcount/shared/" + name + ", offset 128" in out, out
+    assert "needed by chk-1-1" in out and "operator count, subtask 0, state count, key group" in out, out
+    assert keyweir("fsck", "--quick", job)[0] == 0
+    os.remove(os.path.join(job, "shared", name))
+    code, out, _ = keyweir("fsck", "--json", "--jobs", "3", job)
+    assert code == 1 and {f["kind"] for f in json.loads(out)["findings"]} >= {"missing"}, out
+    empty = os.path.join(folder, "empty")
+    os.mkdir(empty)
+    code, out, _ = keyweir("fsck", empty)
+    assert code == 1 and "no job here" in out, out
+
+
+@test
+def gc_only_says_unless_told_to_delete(folder):
+    root, _ = make(folder, "--inline-bytes", "0")
+    job = os.path.join(root, "wordcount")
+    put(os.path.join(job, "shared", "0-count-0-7.kwp"))
+    put(os.path.join(job, "shared", "1-count-0-77.kwp"))
+    put(os.path.join(job, "shared", "mine.kwp"))
+    before = files_below(root)
+    for options in ((), ("--dry-run",), ("--ended",)):
+        code, out, _ = keyweir("gc", root, *options)
+        assert code == 0 and "would be removed" in out and files_below(root) == before, out
+        assert ("%d leftovers" % (2 if "--ended" in options else 1)) in out, out
+    code, out, _ = keyweir("gc", "--delete", "--json", root)
+    told = json.loads(out)
+    assert code == 0 and told["deleted"] and told["removed"] == 1 and told["in_progress"] == 1, told
+    assert told["foreign"] == 1 and told["removed_bytes"] == 10, told
+    code, out, _ = keyweir("gc", "--delete", "--ended", job)
+    assert code == 0 and "removed 1 of 1 leftovers" in out, out
+    left = files_below(root)
+    assert [p for p in before if p not in left] == [
+        os.path.join(job, "shared", "0-count-0-7.kwp"), os.path.join(job, "shared", "1-count-0-77.kwp")]
+    code, out, _ = keyweir("fsck", root)
+    assert code == 0 and "0 leftovers" in out and "1 foreign" in out, out
+    manifest = os.path.join(job, "chk-1-1", "manifest.json")
+    put(os.path.join(job, "shared", "0-count-0-7.kwp"))
+    with open(manifest, "ab") as file:
+        file.write(b" ")
+    code, _, err = keyweir("gc", "--delete", root)
+    assert code == 1 and "nothing was removed" in err and "chk-1-1" in err, err
+    assert os.path.exists(os.path.join(job, "shared", "0-count-0-7.kwp"))
+    code, _, err = keyweir("gc", "--delete", "--dry-run", root)
+    assert code == 2 and "--dry-run" in err
+
+
+@test
+def verify_in_parallel_says_the_same_and_how_far_it_is(folder):
+    text = b" ".join(b"word%d" % n for n in range(20000)) + b"\n"
+    root, checkpoint = make(folder, "--inline-bytes", "0", text=text)
+    said = {keyweir("verify", "--json", "--jobs", jobs, checkpoint) for jobs in ("1", "2", "7")}
+    assert len(said) == 1 and said.pop()[0] == 0
+    code, _, err = keyweir("verify", "--progress", root)
+    assert code == 0 and "Traceback" not in err
+    code, _, err = keyweir("verify", "--jobs", "0", root)
+    assert code == 2 and "--jobs" in err
+
+
 @test
 def usage_errors_end_with_2_and_name_what_is_wrong(folder):
     _, checkpoint = make(folder)
