@@ -34,6 +34,27 @@ void remove_tree(const char *path) {
     rmdir(path);
 }
 
+void copy_tree(const char *from, const char *to) {
+    DIR *dir = opendir(from);
+    cr_assert(dir != NULL, "%s", from);
+    cr_assert(mkdir(to, 0700) == 0 || file_exists(to), "%s", to);
+    for (struct dirent *e = readdir(dir); e != NULL; e = readdir(dir)) {
+        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
+        char source[1024], target[1024];
+        struct stat st;
+        size_t size = 0;
+        snprintf(source, sizeof source, "%s/%s", from, e->d_name);
+        snprintf(target, sizeof target, "%s/%s", to, e->d_name);
+        if (lstat(source, &st) != 0) continue;
+        if (S_ISDIR(st.st_mode)) copy_tree(source, target);
+        if (!S_ISREG(st.st_mode)) continue;
+        void *bytes = slurp(source, &size);
+        spill(target, bytes, size);
+        free(bytes);
+    }
+    closedir(dir);
+}
+
 void fixture_open(fixture *f, int kind) {
     kwr_error err = { 0 };
     *f = (fixture){ 0 };

@@ -21,6 +21,8 @@ void fixture_close(fixture *f);
 /* A new directory in the system's place for temporary files. */
 void make_temp_dir(char *out, size_t capacity);
 void remove_tree(const char *path);
+/* All below `from`, links and special files left out, into the directory `to`, made. */
+void copy_tree(const char *from, const char *to);
 
 /* Whole files, by plain calls. */
 void *slurp(const char *path, size_t *size);

@@ -163,9 +163,11 @@ static kwr_status start(mini_job *job, kwr_error *err) {
 
 kwr_status mini_start(mini_job *job, const kwr_env *env, kwr_storage *storage, kwr_error *err) {
     const mini_job given = *job;
-    *job = (mini_job){
-        .env = env, .storage = storage, .inline_bytes = given.inline_bytes, .threads = given.threads
-    };
+    *job = (mini_job){ .env = env,
+                       .storage = storage,
+                       .inline_bytes = given.inline_bytes,
+                       .threads = given.threads,
+                       .increments = given.increments };
     const kwr_status status = start(job, err);
     if (status < KWR_OK) mini_stop(job);
     return status;
@@ -176,6 +178,10 @@ void mini_stop(mini_job *job) {
     kwr_job_dirs_close(&job->dirs);
     kwr_retention_free(job->retention);
     job->retention = NULL;
+    kwr_backend_close(job->backend);
+    kwr_lineage_free(job->lineage);
+    job->backend = NULL;
+    job->lineage = NULL;
 }
 
 static kwr_status snapshot(mini_job *job, uint32_t count, uint32_t round, kwr_snapshot_result *out,
@@ -195,15 +201,23 @@ static kwr_status snapshot(mini_job *job, uint32_t count, uint32_t round, kwr_sn
         .threads = job->threads,
     };
     memset(target.job_uid, 7, sizeof target.job_uid);
-    kwr_backend *backend = NULL;
+    kwr_backend *backend = job->backend;
     kwr_view *view = NULL;
-    KWR_TRY(kwr_backend_open(&options, &backend, err));
-    kwr_status status = mini_fill(backend, options.key_groups, count, round);
+    if (job->increments && job->lineage == NULL)
+        KWR_TRY(kwr_lineage_new(job->env, target.job_uid, "count", &job->lineage, err));
+    target.lineage = job->lineage;
+    /* Entries that are not there yet, or a few of them again. */
+    const uint32_t fill = backend != NULL ? 3 : count;
+    if (backend == NULL) KWR_TRY(kwr_backend_open(&options, &backend, err));
+    kwr_status status = mini_fill(backend, options.key_groups, fill, round);
     if (status < KWR_OK && err != NULL) *err = *kwr_backend_error(backend);
     if (status >= KWR_OK) status = kwr_backend_freeze(backend, &view);
     if (status >= KWR_OK) status = kwr_snapshot_write(view, &target, NULL, out, err);
     kwr_view_release(view);
-    kwr_backend_close(backend);
+    if (job->increments)
+        job->backend = backend;
+    else
+        kwr_backend_close(backend);
     if (status >= KWR_OK) job->sequence += out->files;
     return status;
 }
@@ -222,6 +236,7 @@ static kwr_status complete(mini_job *job, const kwr_slice *handle, uint32_t roun
             (void)kwr_checkpoint_remove(&job->dirs, round, generation, NULL);
     }
     if (status >= KWR_OK) status = kwr_log_append(&job->log, &slot);
+    if (status >= KWR_OK && job->lineage != NULL) kwr_lineage_confirm(job->lineage, round);
     if (status >= KWR_OK && job->retention != NULL) {
         (void)kwr_retention_add(job->retention, &slot, &m->manifest);
         kwr_retention_apply(job->retention, &job->dirs, &job->log);

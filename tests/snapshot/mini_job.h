@@ -24,6 +24,11 @@ typedef struct mini_job {
     uint64_t sequence;
     size_t inline_bytes;
     uint32_t threads;
+    /* The state lives on from checkpoint to checkpoint: only the first is written whole, later
+     * rounds change a few entries and refer to the files of earlier ones. */
+    bool increments;
+    kwr_backend *backend; /* with increments */
+    kwr_lineage *lineage;
 } mini_job;
 
 kwr_backend_options mini_options(const kwr_env *env, kwr_key_group_range range);
