@@ -33,6 +33,7 @@ static const char *const fault_names[KWR_SIM_FAULTS] = {
     [KWR_SIM_FILL] = "fill",
     [KWR_SIM_DAMAGE] = "damage",
     [KWR_SIM_STALL] = "stall",
+    [KWR_SIM_ROT] = "rot",
 };
 static const char *const call_names[KWR_SIM_CALLS] = {
     "root", "dir",   "list", "syncdir", "create", "open",  "write", "read",
@@ -132,6 +133,7 @@ static uint32_t draw_detail(kwr_sim *sim, kwr_sim_place place, kwr_sim_fault fau
     case KWR_SIM_PAUSE:
     case KWR_SIM_FILL:
     case KWR_SIM_DAMAGE:
+    case KWR_SIM_ROT:
     case KWR_SIM_FAULTS: break;
     }
     return 0;

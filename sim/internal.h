@@ -13,6 +13,7 @@ enum {
     KWR_SIM_STREAM_WORLD,
     KWR_SIM_STREAM_FAULTS, /* one for each place */
     KWR_SIM_STREAM_SLOW = 50,
+    KWR_SIM_STREAM_ROT,
     KWR_SIM_STREAM_DETAIL = 100,
 };
 

@@ -26,6 +26,7 @@ static const uint32_t most[KWR_SIM_FAULTS] = {
     [KWR_SIM_FILL] = 1000,
     [KWR_SIM_DAMAGE] = 4000,
     [KWR_SIM_STALL] = 30000,
+    [KWR_SIM_ROT] = 40000,
 };
 
 /* The kinds drawn together; later ones draw for themselves, so that plans stay what they were. */
@@ -52,5 +53,10 @@ void kwr_sim_plan_of(uint64_t seed, kwr_sim_plan *out) {
     plan.rates.of[KWR_SIM_STALL] = draw_rate(&slow, KWR_SIM_STALL);
     /* A disk that is slow all the time. */
     if (kwr_sim_below(&slow, 16) == 0) plan.rates.of[KWR_SIM_STALL] *= 8;
+    /* A disk that loses bits, which takes many of them: most hit what the next start does not read.
+     */
+    kwr_sim_rng rotten = kwr_sim_rng_of(seed, KWR_SIM_STREAM_ROT);
+    if (kwr_sim_below(&rotten, 8) == 0)
+        plan.rates.of[KWR_SIM_ROT] = draw_rate(&rotten, KWR_SIM_ROT);
     *out = plan;
 }

@@ -159,17 +159,30 @@ static void on_damageable(void *ctx, const char *path, const void *data, size_t 
     p->size = size;
 }
 
+/* Where damage strikes: its size, 0: nowhere. */
+static size_t pick_damaged(world *w, kwr_sim_rng *rng) {
+    picking p = { .w = w, .rng = rng };
+    if (w->subject->damageable == NULL || w->weather.damaged != NULL) return 0;
+    kwr_sim_disk_visit(w->disk, true, on_damageable, &p);
+    return p.seen == 0 ? 0 : p.size;
+}
+
+static bool damage_at(world *w, size_t offset, const void *bytes, size_t size, unsigned kind) {
+    if (!kwr_sim_disk_damage(w->disk, w->damaged, offset, bytes, size)) return false;
+    kwr_sim_trace(w->sim, "damaged %s at %zu, kind %u", w->damaged, offset, kind);
+    w->weather.damaged = w->damaged;
+    return true;
+}
+
 /* One bit, a block of zeros, or bytes that belong elsewhere: a write that went astray. */
 static void damage(world *w, kwr_sim_rng *rng) {
     uint8_t bytes[512];
-    picking p = { .w = w, .rng = rng };
-    if (w->subject->damageable == NULL || w->weather.damaged != NULL) return;
-    kwr_sim_disk_visit(w->disk, true, on_damageable, &p);
-    if (p.seen == 0) return;
+    const size_t picked = pick_damaged(w, rng);
+    if (picked == 0) return;
     size_t whole;
     const uint8_t *data = kwr_sim_disk_file(w->disk, true, w->damaged, &whole);
-    const size_t offset = kwr_sim_below(rng, p.size);
-    const size_t room = p.size - offset < sizeof bytes ? p.size - offset : sizeof bytes;
+    const size_t offset = kwr_sim_below(rng, picked);
+    const size_t room = picked - offset < sizeof bytes ? picked - offset : sizeof bytes;
     const size_t size = 1 + kwr_sim_below(rng, room);
     const unsigned kind = (unsigned)kwr_sim_below(rng, 4); /* 3: a bit, as 0 */
     memcpy(bytes, data + offset, size);
@@ -177,12 +190,25 @@ static void damage(world *w, kwr_sim_rng *rng) {
     if (kind == 1) memset(bytes, 0, size);
     if (kind == 2) memmove(bytes, data, size < offset ? size : offset);
     if (memcmp(bytes, data + offset, size) == 0) return; /* it was like that */
-    if (!kwr_sim_disk_damage(w->disk, w->damaged, offset, bytes, kind % 3 == 0 ? 1 : size)) return;
-    kwr_sim_trace(w->sim, "damaged %s at %zu, kind %u", w->damaged, offset, kind);
-    w->weather.damaged = w->damaged;
+    if (!damage_at(w, offset, bytes, kind % 3 == 0 ? 1 : size, kind)) return;
     w->damaged_until = w->steps + 1 + kwr_sim_below(rng, 300);
     /* Often found at once, by a start. */
     if (w->live != NULL && kwr_sim_below(rng, 4) != 0) kwr_sim_attempt_kill_all(w->live);
+}
+
+/* Long enough for a start that reads it; then soon the next. */
+static void rot(world *w, kwr_sim_rng *rng) {
+    const size_t picked = pick_damaged(w, rng);
+    if (picked == 0) return;
+    size_t whole;
+    const size_t offset = kwr_sim_below(rng, picked);
+    const uint8_t bit = (uint8_t)(1u << kwr_sim_below(rng, 8));
+    const uint8_t *data = kwr_sim_disk_file(w->disk, true, w->damaged, &whole);
+    const uint8_t byte = data[offset] ^ bit;
+    if (!damage_at(w, offset, &byte, 1, 0)) return;
+    w->damaged_until = w->steps + 30 + kwr_sim_below(rng, 60);
+    w->start_at = w->steps;
+    if (w->live != NULL) kwr_sim_attempt_kill_all(w->live);
 }
 
 /* Puts the bytes back: from then on nothing may be missing or wrong. An attempt that used the
@@ -224,6 +250,7 @@ static void strike(world *w, kwr_sim_strike s) {
         break;
     case KWR_SIM_FILL: fill(w, &rng); break;
     case KWR_SIM_DAMAGE: damage(w, &rng); break;
+    case KWR_SIM_ROT: rot(w, &rng); break;
     case KWR_SIM_NO_FAULT:
     case KWR_SIM_ERROR:
     case KWR_SIM_SHORT:
@@ -242,7 +269,8 @@ static void strike(world *w, kwr_sim_strike s) {
 }
 
 static void disturb(world *w) {
-    const uint32_t fitting = (1u << (KWR_SIM_DAMAGE + 1)) - (1u << KWR_SIM_KILL_ONE);
+    const uint32_t fitting =
+        ((1u << (KWR_SIM_DAMAGE + 1)) - (1u << KWR_SIM_KILL_ONE)) | 1u << KWR_SIM_ROT;
     const kwr_sim_strike s = kwr_sim_at_place(w->sim, KWR_SIM_AT_STEP, fitting);
     if (s.fault != KWR_SIM_NO_FAULT) strike(w, s);
     if (w->full_until == w->steps) end_fill(w);

@@ -99,6 +99,8 @@ typedef enum kwr_sim_fault {
     KWR_SIM_DAMAGE,     /* durable bytes change, for a while */
     /* at a call of the file system again */
     KWR_SIM_STALL, /* it takes long, and others go on meanwhile; detail: milliseconds */
+    /* between two steps again */
+    KWR_SIM_ROT, /* a durable bit flips, and all start again before it is put right */
     KWR_SIM_FAULTS,
 } kwr_sim_fault;
 

@@ -28,6 +28,10 @@ enum {
     STREAM_PARALLELISM,
 };
 
+/* Of the input that the splits belong to: long, so that damage to a manifest meets it now and then.
+ */
+static const char IDENTITY[] = "script of the records that this run's sources read";
+
 typedef enum node_kind { NODE_SOURCE, NODE_COUNT, NODE_TALLY, NODE_SINK } node_kind;
 typedef struct engine engine;
 
@@ -178,7 +182,7 @@ static kwr_status set_position(node *n, unsigned split) {
     const int size =
         snprintf(position, sizeof position, "%llu", (unsigned long long)n->positions[split]);
     const kwr_split s = { .id = { id, (size_t)id_size },
-                          .identity = { "script", 6 },
+                          .identity = { IDENTITY, sizeof IDENTITY - 1 },
                           .position = { position, (size_t)size } };
     return kwr_task_set_split(n->task, &s);
 }
@@ -259,12 +263,15 @@ static void follow(node *n, const kwr_alignment *alignment, channel *current) {
         take_part(n, &alignment->barrier);
 }
 
-/* The channel to the task that owns the key. */
-static channel *route(const node *n, kwr_slice key) {
+/* The task that owns the key. */
+static uint32_t owner(const node *n, kwr_slice key) {
     const kwr_job_info *info = &n->engine->info;
     const uint32_t group = kwr_key_group(key, info->seed, info->max_parallelism);
-    return n->outputs[kwr_key_group_owner(group, n->engine->counts, info->max_parallelism)];
+    return kwr_key_group_owner(group, n->engine->counts, info->max_parallelism);
 }
+
+/* The channel to it. */
+static channel *route(const node *n, kwr_slice key) { return n->outputs[owner(n, key)]; }
 
 static void count_record(node *n, const item *record) {
     char text[16];
@@ -509,7 +516,9 @@ static void restore_positions(node *n) {
         if (kwr_task_split(n->task, i, &split) < KWR_OK) return;
         const kwr_slice digits = { (const char *)split.id.data + 1, split.id.size - 1 };
         const uint64_t which = number(digits);
-        if (which >= SIM_SPLITS_MAX) {
+        const bool ours = split.identity.size == sizeof IDENTITY - 1 &&
+                          memcmp(split.identity.data, IDENTITY, split.identity.size) == 0;
+        if (which >= SIM_SPLITS_MAX || !ours || number(split.position) > e->run->shape.records) {
             kwr_sim_violated(e->run->sim, "a split came back that was never set");
             return;
         }
@@ -554,6 +563,70 @@ static void sweep_sink(void *ctx) {
     kwr_error err = { 0 };
     const kwr_status status = sim_sink_sweep(n->sink, &err);
     if (status < KWR_OK) fail(n->engine, status, &err);
+}
+
+/* How often the key was read before the positions that all sources were restored at. */
+static uint64_t read_before(const engine *e, unsigned key) {
+    const sim_job *run = e->run;
+    uint64_t times = 0;
+    for (unsigned i = 0; i < e->node_count; i++)
+        for (unsigned split = 0; split < SIM_SPLITS_MAX && e->nodes[i].kind == NODE_SOURCE; split++)
+            for (uint64_t r = 0; r < e->nodes[i].positions[split]; r++)
+                times += run->key_of[split * run->shape.records + r] == key;
+    return times;
+}
+
+static uint64_t restored_number(kwr_status status, kwr_slice value) {
+    uint64_t number = 0;
+    if (status == KWR_OK && value.size == sizeof number) memcpy(&number, value.data, sizeof number);
+    return number;
+}
+
+/* What is wrong with what came back of the current key; NULL: nothing. */
+static const char *restored_wrong(node *n, unsigned key, uint64_t expected) {
+    char text[16];
+    kwr_slice value = { 0 };
+    const kwr_status status = n->kind == NODE_COUNT
+                                  ? kwr_reducing_get(n->count, &value)
+                                  : kwr_map_get(n->latest, key_text(key, text), &value);
+    if (status < KWR_OK) {
+        fail(n->engine, status, kwr_backend_error(kwr_task_backend(n->task)));
+        return NULL;
+    }
+    if (restored_number(status, value) != expected)
+        return n->kind == NODE_COUNT ? "count" : "latest";
+    if (n->kind == NODE_COUNT) return sim_kinds_restored_wrong(&n->kinds, (int64_t)expected);
+    uint64_t total = 0;
+    for (unsigned i = key - key % SIM_FAMILY, end = i + SIM_FAMILY; i < end; i++)
+        total += read_before(n->engine, i);
+    const kwr_status found = kwr_value_get(n->total, &value);
+    return found >= KWR_OK && restored_number(found, value) != total ? "total" : NULL;
+}
+
+/* What was restored fits where the sources go on: before the first record, of each key. */
+static void expect_restored_cut(void *ctx) {
+    node *n = ctx;
+    engine *e = n->engine;
+    char text[16];
+    for (unsigned key = 0; key < e->run->shape.keys && !e->failed; key++) {
+        const kwr_slice of = n->kind == NODE_COUNT ? key_text(key, text) : family_text(key, text);
+        kwr_backend *backend = kwr_task_backend(n->task);
+        if (owner(n, of) != n->index) continue;
+        const kwr_status status = kwr_backend_set_key(backend, of);
+        if (status < KWR_OK) {
+            fail(e, status, kwr_backend_error(backend));
+            return;
+        }
+        const uint64_t expected = read_before(e, key);
+        const char *state = restored_wrong(n, key, expected);
+        if (state == NULL) continue;
+        kwr_sim_violated(e->run->sim,
+                         "not a consistent cut: checkpoint %llu came back with another %s of k%u "
+                         "than its sources have led to, who have read it %llu times",
+                         (unsigned long long)e->info.restored_checkpoint, state, key,
+                         (unsigned long long)expected);
+        return;
+    }
 }
 
 typedef struct opening_storage {
@@ -606,6 +679,9 @@ static void open_all(engine *e) {
     /* Only when every sink has committed again what its checkpoint carries. */
     for (unsigned i = 0; i < e->node_count; i++)
         if (e->nodes[i].kind == NODE_SINK) call(e, e->nodes[i].process, sweep_sink, &e->nodes[i]);
+    for (unsigned i = 0; i < e->node_count; i++)
+        if (e->nodes[i].kind == NODE_COUNT || e->nodes[i].kind == NODE_TALLY)
+            call(e, e->nodes[i].process, expect_restored_cut, &e->nodes[i]);
     call(e, first, start_job, e);
     /* A job that had finished: everything is committed now, starting it only tidies up. */
     if (!e->failed && e->info.restored_final) kwr_sim_attempt_finish(e->attempt);

@@ -198,3 +198,29 @@ const char *sim_kinds_wrong(const sim_kinds_seen *seen, int64_t count) {
         return "timers";
     return NULL;
 }
+
+/* A state that cannot be read is none of this oracle's business. */
+static bool holds(kwr_status status, kwr_slice value, const int64_t *expected, size_t count) {
+    static const int64_t nothing[2];
+    if (status < KWR_OK) return true;
+    if (status == KWR_NOT_FOUND) return expected[0] == 0;
+    const bool sized = value.size == count * sizeof *expected;
+    return sized && memcmp(value.data, expected[0] == 0 ? nothing : expected, value.size) == 0;
+}
+
+const char *sim_kinds_restored_wrong(sim_kinds *kinds, int64_t count) {
+    const int64_t mean[2] = { count * (count + 1) / 2, count }, fired = count / FIRE_EVERY;
+    kwr_slice value = { 0 };
+    kwr_status status = kwr_aggregating_get(kinds->mean, &value);
+    if (!holds(status, value, mean, 2)) return "mean";
+    status = kwr_value_get(kinds->fired, &value);
+    if (!holds(status, value, &fired, 1)) return "fired";
+    for (int64_t i = 0; i < SIM_MAP_KEYS; i++) {
+        uint8_t user_key[8];
+        const size_t size = kwr_key_from_i64(i, user_key);
+        const int64_t expected = map_value(count, i);
+        status = kwr_map_get(kinds->map, (kwr_slice){ user_key, size }, &value);
+        if (!holds(status, value, &expected, 1)) return "map";
+    }
+    return NULL;
+}

@@ -41,5 +41,7 @@ kwr_slice sim_kinds_key(const kwr_state_info *state, const kwr_entry *entry);
 void sim_kinds_see(sim_kinds_seen *seen, const kwr_state_info *state, const kwr_entry *entry);
 /* NULL when it is what `count` records leave, else the state that is not. */
 const char *sim_kinds_wrong(const sim_kinds_seen *seen, int64_t count);
+/* The same of the current key in a backend, as far as a look at it leaves it as it was. */
+const char *sim_kinds_restored_wrong(sim_kinds *kinds, int64_t count);
 
 #endif /* KWR_TEST_SIM_KINDS_H */
