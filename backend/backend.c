@@ -191,6 +191,15 @@ bool kwr_backend_maintain(kwr_backend *backend, uint64_t max_ns) {
     return backend->ops->maintain(backend->engine, max_ns);
 }
 
+kwr_status kwr_backend_load(kwr_backend *backend) {
+    kwr_error *err = &backend->error;
+    return backend->ops->load == NULL ? KWR_OK : backend->ops->load(backend->engine, err);
+}
+
+void kwr_backend_set_no_wait(kwr_backend *backend, bool on) {
+    if (backend->ops->set_no_wait != NULL) backend->ops->set_no_wait(backend->engine, on);
+}
+
 void kwr_backend_get_stats(const kwr_backend *backend, kwr_backend_stats *stats) {
     kwr_backend_stats all = { .struct_size = sizeof all };
     backend->ops->stats(backend->engine, &all);

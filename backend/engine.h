@@ -16,7 +16,7 @@
 #define KWR_BACKEND_ENGINE_H
 
 #include "backend/fold.h"
-#include "backend/page_image.h"
+#include "backend/page_source.h"
 #include "keyweir/backend.h"
 
 typedef struct kwr_engine kwr_engine;
@@ -276,6 +276,18 @@ typedef struct kwr_engine_ops {
     kwr_status (*restore_begin)(kwr_engine *engine, uint64_t seed);
     kwr_status (*install)(kwr_engine *engine, const kwr_page_image *image, kwr_error *err);
     kwr_status (*restore_end)(kwr_engine *engine, kwr_error *err);
+    /*
+     * Lazy restore, instead of the three above: entries are there at once, by what the source says
+     * of its images, and loaded when they are needed or as `loading` says. Takes the source over
+     * when it succeeds. An access may then fail with what a load fails with, or with
+     * KWR_ERR_NOT_RESIDENT, and changes nothing then. NULL: the engine cannot.
+     */
+    kwr_status (*restore_lazy)(kwr_engine *engine, uint64_t seed, const kwr_page_source *source,
+                               const kwr_page_loading *loading, kwr_error *err);
+    /* All that is not there yet is loaded now. With restore_lazy. */
+    kwr_status (*load)(kwr_engine *engine, kwr_error *err);
+    /* Accesses to what is not there start its load and return KWR_ERR_NOT_RESIDENT. */
+    void (*set_no_wait)(kwr_engine *engine, bool on);
     /*
      * For engines that keep state in files, else NULL. Makes an engine that has its states and no
      * entry hold what the donors hold of its key groups; their key groups are disjoint. A donor

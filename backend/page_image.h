@@ -50,6 +50,7 @@ typedef struct kwr_page_sink {
     kwr_status (*page)(void *ctx, const kwr_page_image *image, bool *wanted);
     /* Takes the bytes before it returns. A failure ends the walk and is returned by it. */
     kwr_status (*image)(void *ctx, const kwr_page_image *image);
+    kwr_error *err; /* NULL, or where the engine says what it could not read itself */
 } kwr_page_sink;
 
 enum {

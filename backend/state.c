@@ -254,12 +254,12 @@ kwr_status kwr_state_failed(kwr_state *state, kwr_status status, const char *ver
         return KWR_FAIL(err, status, 0,
                         "state '%s': no memory to %s; release views, or raise memory_bytes_max",
                         state->label, verb);
+    const char *detail = state->ops->detail == NULL ? "" : state->ops->detail(state->engine);
     if (status == KWR_ERR_CORRUPT)
         return KWR_FAIL(err, status, 0,
                         "state '%s': what is stored is damaged; close, and start again from a "
-                        "checkpoint",
-                        state->label);
-    const char *detail = state->ops->detail == NULL ? "" : state->ops->detail(state->engine);
+                        "checkpoint%s%s",
+                        state->label, detail[0] == '\0' ? "" : ": ", detail);
     return KWR_FAIL(err, status, 0, "state '%s': the engine '%s' could not %s: %s%s%s",
                     state->label, state->ops->name, verb, kwr_status_name(status),
                     detail[0] == '\0' ? "" : ": ", detail);

@@ -99,7 +99,17 @@ kwr_status kwr_data_file_read(const kwr_data_file *file, uint64_t offset, void *
         return file->storage->ops->read(file->storage, file->reader, file->base + offset, out, size,
                                         err);
     if (file->shared != NULL) return read_once(file, offset, out, size, err);
-    memcpy(out, file->memory + file->base + offset, size);
+    memcpy(out, file->memory + (file->base - file->memory_base) + offset, size);
+    return KWR_OK;
+}
+
+kwr_status kwr_data_file_copy(kwr_data_file *file, uint8_t *copy, kwr_error *err) {
+    KWR_TRY(kwr_data_file_read(file, 0, copy, (size_t)file->file->length, err));
+    kwr_data_file_rest(file);
+    file->reader = NULL;
+    file->shared = NULL;
+    file->memory = copy;
+    file->memory_base = file->base;
     return KWR_OK;
 }
 

@@ -30,7 +30,8 @@ typedef struct kwr_data_file {
     bool reader_owned;
     kwr_storage_dir *shared; /* where it lies, of a file in shared/ */
     const uint8_t *memory;
-    uint64_t base; /* where it begins in what `reader` reads, and in messages */
+    uint64_t memory_base; /* what `memory` begins with, counted like `base` */
+    uint64_t base;        /* where it begins in what `reader` reads, and in messages */
     const kwr_manifest_file *file;
     const kwr_data_owner *owner;
     char path[KWR_STORAGE_PATH_MAX];
@@ -55,6 +56,8 @@ void kwr_data_file_of_reader(const kwr_env *env, kwr_storage *storage, kwr_stora
 void kwr_data_file_of_memory(const kwr_env *env, const void *bytes, const char *path,
                              const kwr_manifest_file *file, const kwr_data_owner *owner,
                              kwr_data_file *out);
+/* A part of an open file from now on read from `copy`, all its bytes, which the caller keeps. */
+kwr_status kwr_data_file_copy(kwr_data_file *file, uint8_t *copy, kwr_error *err);
 void kwr_data_file_close(kwr_data_file *file);
 
 /* Each checks one part, in any order; the index must be loaded before images are read. */

@@ -27,6 +27,7 @@ struct kwr_lineage {
     char operator_id[KWR_JOB_NAME_MAX + 1];
     kwr_mutex mutex;
     kwr_lineage_set *base; /* NULL: none */
+    kwr_lineage_set *held; /* what was restored, while it is loading; or NULL */
     candidate candidates[CANDIDATES_MAX];
     size_t candidate_count;
     /* Highest checkpoint whose candidate had no room: until something above it is confirmed
@@ -62,6 +63,15 @@ void kwr_lineage_set_release(kwr_lineage_set *set) {
 static kwr_lineage_set *retain(kwr_lineage_set *set) {
     if (set != NULL) __atomic_add_fetch(&set->references, 1, __ATOMIC_RELAXED);
     return set;
+}
+
+kwr_lineage_set *kwr_lineage_set_retain(kwr_lineage_set *set) { return retain(set); }
+
+void kwr_lineage_set_loading(kwr_lineage_set *set) {
+    __atomic_store_n(&set->loading, 1, __ATOMIC_RELAXED);
+}
+void kwr_lineage_set_loaded(kwr_lineage_set *set) {
+    __atomic_store_n(&set->loading, 0, __ATOMIC_RELEASE);
 }
 
 static uint64_t text_hash(const char *text) { return kwr_hash64(text, strlen(text), 0); }
@@ -170,6 +180,7 @@ void kwr_lineage_free(kwr_lineage *lineage) {
     while (lineage->candidate_count > 0)
         drop_candidate(lineage, lineage->candidate_count - 1);
     kwr_lineage_set_release(lineage->base);
+    kwr_lineage_set_release(lineage->held);
     kwr_mutex_done(&lineage->mutex);
     kwr_free(lineage->env, lineage, sizeof *lineage);
 }
@@ -238,6 +249,8 @@ void kwr_lineage_restored(kwr_lineage *lineage, kwr_lineage_set *set) {
         drop_candidate(lineage, 0);
     lineage->blind = 0;
     set_base(lineage, set);
+    kwr_lineage_set_release(lineage->held);
+    lineage->held = __atomic_load_n(&set->loading, __ATOMIC_RELAXED) != 0 ? retain(set) : NULL;
     kwr_mutex_unlock(&lineage->mutex);
 }
 
@@ -283,7 +296,15 @@ kwr_status kwr_lineage_begin(kwr_lineage *lineage, kwr_lineage_base *out) {
     kwr_lineage_set *open[CANDIDATES_MAX];
     size_t open_count = 0;
     kwr_mutex_lock(&lineage->mutex);
+    if (lineage->held != NULL && __atomic_load_n(&lineage->held->loading, __ATOMIC_ACQUIRE) == 0) {
+        kwr_lineage_set_release(lineage->held);
+        lineage->held = NULL;
+    }
+    base.all = lineage->held != NULL;
     if (lineage->blind == 0) base.set = retain(lineage->base);
+    /* All checkpoints since the restore refer to these files: they are there, whatever completed.
+     */
+    if (base.set == NULL) base.set = retain(lineage->held);
     for (size_t i = 0; base.set != NULL && i < lineage->candidate_count; i++)
         open[open_count++] = retain(lineage->candidates[i].set);
     kwr_mutex_unlock(&lineage->mutex);

@@ -29,6 +29,7 @@ typedef struct kwr_lineage_item {
 
 typedef struct kwr_lineage_set {
     uint32_t references; /* atomic */
+    uint32_t loading;    /* atomic: what was restored from it is not all loaded yet */
     const kwr_env *env;
     kwr_arena *arena;         /* names and identities */
     kwr_manifest_file *files; /* in shared/: never inline */
@@ -48,6 +49,15 @@ kwr_status kwr_lineage_set_file(kwr_lineage_set *set, const kwr_manifest_file *f
 kwr_status kwr_lineage_set_item(kwr_lineage_set *set, const kwr_lineage_item *item);
 /* Takes the pages over, in any case, and their files in shared/. */
 kwr_status kwr_lineage_set_pages(kwr_lineage_set *set, struct kwr_page_base *pages);
+/* Another reference. [any] */
+kwr_lineage_set *kwr_lineage_set_retain(kwr_lineage_set *set);
+/*
+ * Its pages are read from its files while the backend is in use (a lazy restore). Until
+ * kwr_lineage_set_loaded() every checkpoint refers to all of these files, so that whatever is
+ * retained keeps them. [any]
+ */
+void kwr_lineage_set_loading(kwr_lineage_set *set);
+void kwr_lineage_set_loaded(kwr_lineage_set *set);
 /* NULL: none has it. */
 const kwr_lineage_item *kwr_lineage_set_find(const kwr_lineage_set *set, const char *identity);
 
@@ -58,6 +68,7 @@ typedef struct kwr_lineage_base {
     const kwr_env *env;
     kwr_lineage_set *set; /* NULL: nothing, the snapshot is a full one */
     bool *usable;         /* for each of its files */
+    bool all;             /* everything usable has to be referred to: it is still read */
 } kwr_lineage_base;
 
 /* True when it is of this job and operator. */

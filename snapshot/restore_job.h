@@ -7,6 +7,7 @@
 #define KWR_SNAPSHOT_RESTORE_JOB_H
 
 #include "backend/engine.h"
+#include "base/cleanup.h"
 #include "base/error.h"
 #include "keyweir/snapshot.h"
 #include "snapshot/data_reader.h"
@@ -33,14 +34,21 @@ typedef struct kwr_restore_source {
     size_t first_file, open_files; /* of the job's: none without owned key groups */
 } kwr_restore_source;
 
+/* An image: its data file and its number there. */
+typedef struct kwr_image_place {
+    uint32_t file;
+    uint32_t image;
+} kwr_image_place;
+
 typedef struct kwr_restore_job {
     const kwr_env *env;
     kwr_storage *storage;
     kwr_limits limits;
-    const kwr_backend_options *options;
-    kwr_lineage *lineage; /* or NULL */
-    kwr_lineage_set *set; /* what is restored, for the lineage; or NULL */
-    bool adopts;          /* the engine takes files over */
+    const kwr_backend_options *options; /* not after the restore */
+    kwr_lineage *lineage;               /* or NULL */
+    kwr_lineage_set *set;               /* what is restored, for the lineage; or NULL */
+    bool adopts;                        /* the engine takes files over */
+    bool lazy;                          /* the engine owns this job, as the source of its pages */
     uint32_t max_parallelism;
     kwr_key_group_range owned;
     kwr_job_dirs dirs;
@@ -62,7 +70,13 @@ typedef struct kwr_restore_job {
     /* Shared by the workers, atomic. */
     uint64_t next_run;
     uint32_t stop;
+    /* Of a lazy restore: owned images in the order of the directory. */
+    kwr_image_place *places;
+    size_t place_count;
 } kwr_restore_job;
+
+/* Frees what a restore has opened, and the job. */
+void kwr_restore_job_free(kwr_restore_job *job);
 
 static inline kwr_status kwr_restore_no_memory(kwr_error *err) {
     return KWR_FAIL(err, KWR_ERR_NOMEM, 0, "no memory to restore a snapshot");
@@ -99,6 +113,16 @@ kwr_status kwr_restore_load_foreign(kwr_restore_job *job, kwr_error *err);
 
 /* job->set, when there is a lineage that it can serve. */
 kwr_status kwr_restore_begin_set(kwr_restore_job *job, kwr_error *err);
+
+/* ---- restore_source.c ---- */
+
+/* Can this restore be a lazy one? Else *why says why not; static. */
+bool kwr_restore_can_be_lazy(const kwr_restore_job *job, const char **why);
+/*
+ * A source of all images the job has chosen; bytes borrowed from handles are copied. Its release()
+ * frees the job. Until it is taken over the job is the caller's.
+ */
+kwr_status kwr_restore_source_new(kwr_restore_job *job, kwr_page_source *out, kwr_error *err);
 
 /* ---- restore_adopt.c ---- */
 

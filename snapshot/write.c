@@ -98,7 +98,8 @@ static kwr_status write_groups(kwr_write_unit *w) {
     const kwr_view *view = job->view;
     kwr_page_sink sink = { .ctx = w,
                            .page = job->next == NULL ? NULL : kwr_write_pages_ask,
-                           .image = take_image };
+                           .image = take_image,
+                           .err = &w->err };
     KWR_TRY(kwr_write_begin(w));
     for (;;) {
         KWR_TRY(kwr_write_check_running(job, &w->err));

@@ -32,7 +32,7 @@ static kwr_status choose_files(kwr_write_job *job) {
     job->base = base;
     for (size_t i = 0, shared = 0; i < base->file_count; i++)
         job->refer[i] = base->files[i].listed.name != NULL && job->from.usable[shared++];
-    kwr_page_base_plan(base, job->refer);
+    if (!job->from.all) kwr_page_base_plan(base, job->refer);
     return KWR_OK;
 }
 

@@ -97,6 +97,10 @@ static kwr_status backend_restore(kwr_task *task, const kwr_task_options *o,
         .key_type = o->key_type,
         .limits = task->limits,
         .directory = task->database,
+        .loading = o->loading,
+        .load_share = o->load_share,
+        .load_wake = o->wake,
+        .load_wake_ctx = o->wake_ctx,
     };
     KWR_TRY(kwr_lineage_new(task->env, a->uid, task->operator_id, &task->lineage, err));
     if (packed->count == 0) return kwr_backend_open(&options, &task->backend, err);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The invariants of docs/page-store.md that need a walk over everything, for tests. */
+#include "backend/memory/lazy.h"
 #include "backend/memory/tree.h"
 
 typedef struct audit {
@@ -103,6 +104,26 @@ static kwr_status check_chain(audit *a, kwr_word w, bool node_current, unsigned 
     return KWR_OK;
 }
 
+static kwr_status check_stub(audit *a, kwr_word w, unsigned depth, uint64_t prefix) {
+    const kwr_lazy *lazy = a->e->lazy;
+    const uint32_t unit = kwr_stub_unit(w);
+    kwr_page_stub s;
+    if (lazy == NULL || unit >= lazy->unit_count ||
+        (atomic_load_explicit(&lazy->states[unit], memory_order_relaxed) & KWR_UNIT_RESIDENT) != 0)
+        return BROKEN(a, 13, "a stub of what is resident");
+    lazy->source.stub(lazy->source.ctx, lazy->firsts[unit], &s);
+    if (s.depth != depth || s.prefix != prefix || s.state != a->state ||
+        s.key_group != a->key_group)
+        return BROKEN(a, 13, "a stub is not where its prefix belongs");
+    for (uint32_t i = lazy->firsts[unit]; i < lazy->firsts[unit + 1]; i++) {
+        lazy->source.stub(lazy->source.ctx, i, &s);
+        a->entries += s.entries;
+        a->entry_bytes += s.entry_bytes;
+        a->elements += s.elements;
+    }
+    return KWR_OK;
+}
+
 static kwr_status check_hash(audit *a, kwr_word word, bool current) {
     struct {
         const kwr_node *node;
@@ -130,8 +151,8 @@ static kwr_status check_hash(audit *a, kwr_word word, bool current) {
             if (f->node->width != 1U << f->bits) return BROKEN(a, 3, "a node of a wrong width");
             break;
         case KWR_WORD_EMPTY: break;
-        case KWR_WORD_ARRAY:
-        case KWR_WORD_STUB: return BROKEN(a, 3, "a word of a kind that cannot be here");
+        case KWR_WORD_STUB: KWR_TRY(check_stub(a, word, depth, prefix)); break;
+        case KWR_WORD_ARRAY: return BROKEN(a, 3, "a word of a kind that cannot be here");
         }
         for (; height > 0; height--) {
             f = &stack[height - 1];

@@ -4,7 +4,7 @@
  * Crossing from one to the other is complete in itself and keeps the elements. What is written
  * where it stands, in pages of the present, is done here; all else in tree.c and upsert.c.
  */
-#include "backend/memory/find.h"
+#include "backend/memory/lazy.h"
 #include "backend/memory/tree.h"
 
 /* An access at work. */
@@ -17,11 +17,17 @@ typedef struct access {
     bool found;
 } access;
 
-static access begin(kwr_engine *e, const kwr_address *at, bool write) {
-    access a = { .e = e, .at = at, .hash = at->entry_hash & e->hash_mask };
-    a.word = kwr_word_of(e, at, a.hash, write);
-    a.found = kwr_find_entry(a.word, at, a.hash, &a.hit);
-    return a;
+static kwr_status begin(kwr_engine *e, const kwr_address *at, bool write, access *a) {
+    *a = (access){ .e = e, .at = at, .hash = at->entry_hash & e->hash_mask };
+    KWR_TRY(kwr_word_at(e, at, a->hash, write, &a->word));
+    a->found = kwr_find_entry(a->word, at, a->hash, &a->hit);
+    return KWR_OK;
+}
+
+/* After the entry's record was changed. */
+static void look_again(access *a) {
+    a->word = kwr_find_word(a->e, a->at->state, a->at->key_group, a->hash, true);
+    a->found = kwr_find_entry(a->word, a->at, a->hash, &a->hit);
 }
 
 static bool is_tree(const access *a) { return a->found && kwr_collection_is_tree(a->hit.value); }
@@ -271,7 +277,7 @@ static kwr_status write_inline(access *a, write *w) {
     uint8_t old[KWR_COLLECTION_BYTES_MAX];
     if (!fits_inline(a, put - gone, count + !p.found)) {
         KWR_TRY(promote(a));
-        *a = begin(a->e, a->at, true);
+        look_again(a);
         return write_tree(a, w);
     }
     if (kept > 0) memcpy(old, p.element.value, kept);
@@ -298,7 +304,8 @@ static kwr_status write_element(access *a, write *w) {
 
 kwr_status kwr_store_sub_get(kwr_engine *e, const kwr_address *at, kwr_slice subkey,
                              kwr_slice *value) {
-    const access a = begin(e, at, false);
+    access a;
+    KWR_TRY(begin(e, at, false, &a));
     if (!a.found) return KWR_NOT_FOUND;
     kwr_element x;
     if (is_tree(&a)) {
@@ -317,7 +324,8 @@ kwr_status kwr_store_sub_get(kwr_engine *e, const kwr_address *at, kwr_slice sub
 
 kwr_status kwr_store_sub_put(kwr_engine *e, const kwr_address *at, kwr_slice subkey,
                              kwr_slice value) {
-    access a = begin(e, at, true);
+    access a;
+    KWR_TRY(begin(e, at, true, &a));
     write w = { .key = subkey, .size = value.size };
     const kwr_status status = write_element(&a, &w);
     if (status == KWR_OK && value.size > 0) memmove(w.out, value.data, value.size);
@@ -327,7 +335,8 @@ kwr_status kwr_store_sub_put(kwr_engine *e, const kwr_address *at, kwr_slice sub
 
 kwr_status kwr_store_sub_modify(kwr_engine *e, const kwr_address *at, kwr_slice subkey, size_t size,
                                 void **out, size_t *old_size) {
-    access a = begin(e, at, true);
+    access a;
+    KWR_TRY(begin(e, at, true, &a));
     write w = { .key = subkey, .size = size, .keep = true };
     const kwr_status status = write_element(&a, &w);
     if (status == KWR_OK) {
@@ -355,7 +364,8 @@ static kwr_status remove_all(access *a) {
 }
 
 kwr_status kwr_store_collection_remove(kwr_engine *e, const kwr_address *at) {
-    access a = begin(e, at, false);
+    access a;
+    KWR_TRY(begin(e, at, false, &a));
     if (!a.found) return KWR_NOT_FOUND;
     const kwr_status status = remove_all(&a);
     kwr_store_settle(e);
@@ -392,7 +402,8 @@ static kwr_status remove_inline(access *a, kwr_slice key) {
 }
 
 kwr_status kwr_store_sub_remove(kwr_engine *e, const kwr_address *at, kwr_slice subkey) {
-    access a = begin(e, at, true);
+    access a;
+    KWR_TRY(begin(e, at, true, &a));
     if (!a.found) return KWR_NOT_FOUND;
     const kwr_status status =
         is_tree(&a) ? remove_from_tree(&a, subkey) : remove_inline(&a, subkey);
@@ -499,15 +510,15 @@ static kwr_status append_first(access *a, const kwr_slice *values, size_t count)
     write w = { .key = sequence(0, number), .size = values[0].size };
     KWR_TRY(write_first(a, &w));
     if (values[0].size > 0) memcpy(w.out, values[0].data, values[0].size);
-    *a = begin(a->e, a->at, true);
+    look_again(a);
     kwr_status status = KWR_OK;
     if (!is_tree(a)) {
         status = promote(a);
-        *a = begin(a->e, a->at, true);
+        look_again(a);
     }
     if (status == KWR_OK) status = append_tree(a, 1, values + 1, count - 1);
     if (status == KWR_OK) return KWR_OK;
-    *a = begin(a->e, a->at, true);
+    look_again(a);
     const kwr_status undone = remove_all(a);
     return undone == KWR_OK ? status : KWR_ERR_POISONED;
 }
@@ -523,7 +534,7 @@ static kwr_status append_all(access *a, const kwr_slice *values, size_t count) {
             return append_inline(a, first, values, count, (size_t)put, bytes);
         if (!a->found) return append_first(a, values, count);
         KWR_TRY(promote(a));
-        *a = begin(a->e, a->at, true);
+        look_again(a);
     }
     return append_tree(a, first, values, count);
 }
@@ -531,7 +542,8 @@ static kwr_status append_all(access *a, const kwr_slice *values, size_t count) {
 kwr_status kwr_store_sub_append(kwr_engine *e, const kwr_address *at, const kwr_slice *values,
                                 size_t count) {
     if (count == 0) return KWR_OK;
-    access a = begin(e, at, true);
+    access a;
+    KWR_TRY(begin(e, at, true, &a));
     const kwr_status status = append_all(&a, values, count);
     kwr_store_settle(e);
     return status;
@@ -598,7 +610,8 @@ static kwr_status assign_all(access *a, const kwr_slice *values, size_t count) {
 kwr_status kwr_store_sub_assign(kwr_engine *e, const kwr_address *at, const kwr_slice *values,
                                 size_t count) {
     if (count == 0) return KWR_ERR_MISUSE;
-    access a = begin(e, at, true);
+    access a;
+    KWR_TRY(begin(e, at, true, &a));
     const kwr_status status = assign_all(&a, values, count);
     kwr_store_settle(e);
     return status;
@@ -679,7 +692,8 @@ kwr_status kwr_store_sub_seek(kwr_engine *e, const kwr_address *at, kwr_seek see
         lend(&x, subkey, value);
         return KWR_OK;
     }
-    const access a = begin(e, at, false);
+    access a;
+    KWR_TRY(begin(e, at, false, &a));
     if (!a.found) return KWR_NOT_FOUND;
     if (!is_tree(&a)) {
         if (!seek_inline(a.hit.value, seek, from, &x)) return KWR_NOT_FOUND;
@@ -697,7 +711,8 @@ kwr_status kwr_store_sub_seek(kwr_engine *e, const kwr_address *at, kwr_seek see
 }
 
 kwr_status kwr_store_sub_count(kwr_engine *e, const kwr_address *at, uint64_t *count) {
-    const access a = begin(e, at, false);
+    access a;
+    KWR_TRY(begin(e, at, false, &a));
     *count = a.found
                  ? is_tree(&a) ? kwr_tree_head_at(a.hit.value).count : kwr_inline_count(a.hit.value)
                  : 0;

@@ -329,7 +329,7 @@ kwr_status kwr_directory_grow_states(kwr_engine *e, uint32_t count) {
 
 /* ---- walking ---- */
 
-kwr_status kwr_directory_pages(kwr_word word, kwr_page_fn fn, void *ctx) {
+kwr_status kwr_directory_pages(kwr_word word, kwr_page_fn fn, kwr_stub_fn stub_fn, void *ctx) {
     struct {
         const kwr_node *node;
         uint32_t at;
@@ -358,9 +358,13 @@ kwr_status kwr_directory_pages(kwr_word word, kwr_page_fn fn, void *ctx) {
             stack[height].bits = kwr_word_span(word);
             height++;
             break;
+        case KWR_WORD_STUB: {
+            const kwr_status status = stub_fn(ctx, word);
+            if (status != KWR_OK) return status;
+            break;
+        }
         case KWR_WORD_EMPTY:
-        case KWR_WORD_ARRAY:
-        case KWR_WORD_STUB: break;
+        case KWR_WORD_ARRAY: break;
         }
         while (height > 0 && stack[height - 1].at == stack[height - 1].node->width)
             height--;

@@ -3,7 +3,7 @@
  * The engine `memory`: the short ways in and out of the page store. What finds its entry on a page
  * that belongs to the present, at its size, is done here; all else goes to upsert.c.
  */
-#include "backend/memory/find.h"
+#include "backend/memory/lazy.h"
 #include "backend/memory/tree.h"
 
 enum { PREFETCH_STEP = 32 };
@@ -11,7 +11,9 @@ enum { PREFETCH_STEP = 32 };
 static kwr_status engine_get(kwr_engine *e, const kwr_address *at, kwr_slice *out) {
     const uint64_t hash = at->entry_hash & e->hash_mask;
     kwr_hit hit;
-    if (!kwr_find_entry(kwr_word_of(e, at, hash, false), at, hash, &hit)) return KWR_NOT_FOUND;
+    kwr_word w;
+    KWR_TRY(kwr_word_at(e, at, hash, false, &w));
+    if (!kwr_find_entry(w, at, hash, &hit)) return KWR_NOT_FOUND;
     *out = (kwr_slice){ hit.value, hit.value_size };
     return KWR_OK;
 }
@@ -19,7 +21,8 @@ static kwr_status engine_get(kwr_engine *e, const kwr_address *at, kwr_slice *ou
 static kwr_status engine_put(kwr_engine *e, const kwr_address *at, kwr_slice value) {
     const uint64_t hash = at->entry_hash & e->hash_mask;
     kwr_hit hit;
-    const kwr_word w = kwr_word_of(e, at, hash, true);
+    kwr_word w;
+    KWR_TRY(kwr_word_at(e, at, hash, true, &w));
     if (KWR_LIKELY(kwr_find_entry(w, at, hash, &hit) && hit.value_size == value.size &&
                    kwr_hit_writable(w, &hit))) {
         if (value.size > 0) memmove(hit.value, value.data, value.size);
@@ -39,7 +42,8 @@ static kwr_status engine_modify(kwr_engine *e, const kwr_address *at, size_t siz
                                 size_t *old_size) {
     const uint64_t hash = at->entry_hash & e->hash_mask;
     kwr_hit hit;
-    const kwr_word w = kwr_word_of(e, at, hash, true);
+    kwr_word w;
+    KWR_TRY(kwr_word_at(e, at, hash, true, &w));
     const bool found = kwr_find_entry(w, at, hash, &hit);
     if (size == KWR_KEEP_SIZE) size = found ? hit.value_size : 0;
     if (KWR_LIKELY(found && hit.value_size == size && kwr_hit_writable(w, &hit))) {
@@ -61,8 +65,10 @@ static kwr_status engine_modify(kwr_engine *e, const kwr_address *at, size_t siz
 static kwr_status engine_remove(kwr_engine *e, const kwr_address *at) {
     const uint64_t hash = at->entry_hash & e->hash_mask;
     kwr_hit hit;
+    kwr_word w;
     if (e->facts[at->state].collection) return kwr_store_collection_remove(e, at);
-    if (!kwr_find_entry(kwr_word_of(e, at, hash, false), at, hash, &hit)) return KWR_NOT_FOUND;
+    KWR_TRY(kwr_word_at(e, at, hash, false, &w));
+    if (!kwr_find_entry(w, at, hash, &hit)) return KWR_NOT_FOUND;
     const kwr_status status = kwr_store_remove(e, at, hash);
     kwr_store_settle(e);
     return status;
@@ -162,6 +168,7 @@ static void prefetch_some(const kwr_engine *e, const kwr_address *at, size_t cou
 }
 
 static void engine_prefetch(kwr_engine *e, kwr_address *at, size_t count) {
+    if (KWR_UNLIKELY(e->lazy != NULL && e->lazy->left > 0)) kwr_lazy_prefetch(e, at, count);
     for (size_t done = 0; done < count; done += PREFETCH_STEP)
         prefetch_some(e, at + done, count - done < PREFETCH_STEP ? count - done : PREFETCH_STEP);
 }
@@ -208,12 +215,19 @@ static kwr_status engine_open(const kwr_engine_config *config, kwr_engine **out,
 static void engine_close(kwr_engine *e) {
     if (e == NULL) return;
     kwr_store_restore_drop(e);
+    /* Views may go on reading through the source. */
+    if (e->lazy != NULL) kwr_lazy_stop(e->lazy);
     kwr_store_unref(e);
 }
 
 static bool engine_maintain(kwr_engine *e, uint64_t max_ns) {
     const kwr_clock *clock = e->env->clock;
     const uint64_t start = clock->mono_ns(clock->ctx);
+    if (e->lazy != NULL) {
+        kwr_lazy_run(e->lazy);
+        if (kwr_lazy_take(e->lazy, max_ns)) return true;
+        kwr_lazy_retire(e);
+    }
     while (kwr_store_drain(e, 64))
         if (clock->mono_ns(clock->ctx) - start >= max_ns) return true;
     return false;
@@ -229,6 +243,11 @@ static void engine_stats(const kwr_engine *e, kwr_backend_stats *out) {
     out->copies = e->copies;
     out->splits = e->splits;
     out->views = atomic_load_explicit(&e->views, memory_order_relaxed);
+    kwr_lazy_stats(e, out);
+}
+
+static const char *engine_detail(const kwr_engine *e) {
+    return e->lazy == NULL ? "" : e->lazy->error.text;
 }
 
 static kwr_status engine_add_state(kwr_engine *e, const kwr_state_info *info) {
@@ -281,6 +300,10 @@ const kwr_engine_ops kwr_memory_engine = {
     .restore_begin = kwr_store_restore_begin,
     .install = kwr_store_install,
     .restore_end = kwr_store_restore_end,
+    .restore_lazy = kwr_lazy_open,
+    .load = kwr_lazy_fetch_all,
+    .set_no_wait = kwr_lazy_set_no_wait,
     .maintain = engine_maintain,
     .stats = engine_stats,
+    .detail = engine_detail,
 };

@@ -8,6 +8,7 @@
  * A tree that is dropped is retired by its root alone. When no view needs the root, its children
  * are looked at, each by its own birth: views older than the root may see some of them.
  */
+#include "backend/memory/lazy.h"
 #include "backend/memory/tree.h"
 #include "base/planted.h"
 
@@ -28,6 +29,10 @@ kwr_block *kwr_store_alloc(kwr_engine *e, size_t size, unsigned kind) {
     block->next = NULL;
     block->kind = (uint8_t)kind;
     block->whole = 0;
+    if (KWR_UNLIKELY(e->keep_made)) {
+        block->next = e->made;
+        e->made = block;
+    }
     return block;
 }
 
@@ -103,6 +108,8 @@ static void free_doomed(kwr_engine *e) {
 
 void kwr_store_settle(kwr_engine *e) {
     free_doomed(e);
+    if (KWR_UNLIKELY(e->lazy != NULL && kwr_lazy_has_ready(e->lazy) && e->restore == NULL))
+        (void)kwr_lazy_take(e->lazy, 0);
     if (KWR_UNLIKELY(e->released_views > 0 || e->shedding != NULL ||
                      atomic_load_explicit(&e->released, memory_order_relaxed) != NULL))
         kwr_store_drain(e, DRAIN_STEP);
@@ -203,6 +210,7 @@ void kwr_store_view_release(kwr_engine_view *view) {
 /* The last one out frees all that is left, blocks and views alike. */
 void kwr_store_unref(kwr_engine *e) {
     if (atomic_fetch_sub_explicit(&e->references, 1, memory_order_acq_rel) != 1) return;
+    kwr_lazy_free(e->lazy);
     for (kwr_engine_view *view = e->newest, *older; view != NULL; view = older) {
         older = view->older;
         kwr_page_arena_host_free(&e->arena, view, sizeof *view);

@@ -28,6 +28,7 @@ struct kwr_restore {
     size_t open_count, open_capacity;
     kwr_restored_leaf *leaves;
     size_t leaf_count, leaf_capacity;
+    bool apart; /* of one place in the directory, which gets it when it is complete */
 };
 
 kwr_status kwr_store_restore_begin(kwr_engine *e, uint64_t seed) {
@@ -41,13 +42,17 @@ kwr_status kwr_store_restore_begin(kwr_engine *e, uint64_t seed) {
     return KWR_OK;
 }
 
+static void lists_free(const kwr_env *env, kwr_restore *r) {
+    kwr_free(env, r->blobs, r->blob_capacity * sizeof *r->blobs);
+    kwr_free(env, r->open, r->open_capacity * sizeof *r->open);
+    kwr_free(env, r->leaves, r->leaf_capacity * sizeof *r->leaves);
+    kwr_mutex_done(&r->lock);
+}
+
 void kwr_store_restore_drop(kwr_engine *e) {
     kwr_restore *r = e->restore;
     if (r == NULL) return;
-    kwr_free(e->env, r->blobs, r->blob_capacity * sizeof *r->blobs);
-    kwr_free(e->env, r->open, r->open_capacity * sizeof *r->open);
-    kwr_free(e->env, r->leaves, r->leaf_capacity * sizeof *r->leaves);
-    kwr_mutex_done(&r->lock);
+    lists_free(e->env, r);
     kwr_page_arena_host_free(&e->arena, r, sizeof *r);
     e->restore = NULL;
 }
@@ -68,10 +73,9 @@ static kwr_image_rules rules_for(const kwr_engine *e, uint32_t state, uint32_t k
 
 /* ---- under the lock ---- */
 
-/* Brings the path to the word of exactly this prefix: empty regions are halved on the way. */
-static kwr_status narrow(kwr_engine *e, const kwr_page_image *image, unsigned depth,
-                         uint64_t prefix, kwr_path *path, kwr_error *err) {
-    KWR_TRY(kwr_directory_path(e, image->state, image->key_group, prefix, path));
+kwr_status kwr_directory_narrow(kwr_engine *e, uint32_t state, uint32_t key_group, unsigned depth,
+                                uint64_t prefix, kwr_path *path, kwr_error *err) {
+    KWR_TRY(kwr_directory_path(e, state, key_group, prefix, path));
     while (kwr_path_depth(path) < depth &&
            kwr_word_kind_of(kwr_path_word(path)) == KWR_WORD_EMPTY) {
         KWR_TRY(kwr_directory_deepen(e, path, prefix));
@@ -89,7 +93,8 @@ static kwr_status narrow(kwr_engine *e, const kwr_page_image *image, unsigned de
 
 static kwr_status place_page(kwr_engine *e, const kwr_page_image *image, kwr_page *page,
                              kwr_path *path, kwr_error *err) {
-    KWR_TRY(narrow(e, image, page->depth, page->prefix, path, err));
+    KWR_TRY(kwr_directory_narrow(e, image->state, image->key_group, page->depth, page->prefix, path,
+                                 err));
     const kwr_step *step = kwr_path_last(path);
     const kwr_word w = kwr_path_word(path);
     const unsigned depth = kwr_word_depth(w);
@@ -122,16 +127,18 @@ static void note_id(kwr_engine *e, uint64_t id) {
 static kwr_status take_page(kwr_engine *e, const kwr_page_image *image, kwr_page *page,
                             const kwr_page_sums *sums, kwr_error *err) {
     kwr_restore *r = e->restore;
-    const bool open = page->blobs > 0 || sums->trees > 0 || (page->flags & KWR_PAGE_CHAINED) != 0;
+    const bool open =
+        r->apart || page->blobs > 0 || sums->trees > 0 || (page->flags & KWR_PAGE_CHAINED) != 0;
     if (open && !kwr_grow_array(e->env, (void **)&r->open, &r->open_capacity, r->open_count + 1,
                                 sizeof *r->open))
         return KWR_ERR_NOMEM;
     kwr_path path;
-    KWR_TRY(place_page(e, image, page, &path, err));
+    if (!r->apart) KWR_TRY(place_page(e, image, page, &path, err));
     note_id(e, page->id);
     page->flags &= KWR_PAGE_CHAINED;
-    kwr_store_count(e, image->state, page->live - page->blobs, (int64_t)sums->entry_bytes,
-                    (int64_t)sums->elements);
+    if (!r->apart)
+        kwr_store_count(e, image->state, page->live - page->blobs, (int64_t)sums->entry_bytes,
+                        (int64_t)sums->elements);
     if (open) r->open[r->open_count++] = (restored_page){ page, image->state, image->key_group };
     return KWR_OK;
 }
@@ -161,6 +168,11 @@ static kwr_block *locked_alloc(kwr_engine *e, size_t size, unsigned kind) {
     return block;
 }
 
+/* Of an image that is refused. Blocks of a place that is built apart go together. */
+static void drop_block(kwr_engine *e, kwr_block *block) {
+    if (!e->restore->apart) kwr_page_arena_free(&e->arena, block);
+}
+
 static kwr_status check_page(const kwr_engine *e, const kwr_page_image *image, kwr_page *page,
                              kwr_page_sums *sums, kwr_error *err) {
     const kwr_image_rules rules = rules_for(e, image->state, image->key_group);
@@ -186,8 +198,8 @@ static kwr_status install_page(kwr_engine *e, const kwr_page_image *image, kwr_e
     *block = head;
     kwr_mutex_lock(&e->restore->lock);
     if (status == KWR_OK) status = take_page(e, image, page, &sums, err);
-    if (status != KWR_OK) kwr_page_arena_free(&e->arena, block);
-    kwr_store_settle(e);
+    if (status != KWR_OK) drop_block(e, block);
+    if (!e->restore->apart) kwr_store_settle(e);
     kwr_mutex_unlock(&e->restore->lock);
     return status;
 }
@@ -224,7 +236,7 @@ static kwr_status install_blob(kwr_engine *e, const kwr_page_image *image, const
     memcpy(blob->record, bytes, size);
     kwr_mutex_lock(&e->restore->lock);
     const kwr_status status = take_blob(e, image, blob);
-    if (status != KWR_OK) kwr_page_arena_free(&e->arena, &blob->block);
+    if (status != KWR_OK) drop_block(e, &blob->block);
     kwr_mutex_unlock(&e->restore->lock);
     return status;
 }
@@ -259,7 +271,7 @@ static kwr_status install_leaf(kwr_engine *e, const kwr_page_image *image, kwr_e
     leaf.entry_bytes = checked.entry_bytes;
     kwr_mutex_lock(&e->restore->lock);
     const kwr_status status = take_leaf(e, &leaf);
-    if (status != KWR_OK) kwr_page_arena_free(&e->arena, block);
+    if (status != KWR_OK) drop_block(e, block);
     kwr_mutex_unlock(&e->restore->lock);
     return status;
 }
@@ -354,7 +366,7 @@ static kwr_status resolve(kwr_engine *e, const blob_table *table, const restored
     }
     const kwr_image_rules rules = rules_for(e, p->state, p->key_group);
     KWR_TRY(kwr_page_check_entries(p->page, &rules, err));
-    kwr_store_count(e, p->state, p->page->blobs, (int64_t)bytes, (int64_t)elements);
+    if (!r->apart) kwr_store_count(e, p->state, p->page->blobs, (int64_t)bytes, (int64_t)elements);
     return KWR_OK;
 }
 
@@ -384,10 +396,8 @@ static kwr_status resolve_all(kwr_engine *e, const blob_table *table, kwr_error 
 }
 
 /* No entry of a chain is on two of its pages. */
-static kwr_status check_chained(kwr_engine *e, const restored_page *p, kwr_error *err) {
-    kwr_path path;
-    KWR_TRY(kwr_directory_path(e, p->state, p->key_group, p->page->prefix, &path));
-    const kwr_node *chain = kwr_word_address(kwr_path_word(&path));
+static kwr_status check_chained(kwr_engine *e, const restored_page *p, const kwr_node *chain,
+                                kwr_error *err) {
     const kwr_slots *lines = kwr_page_slots(p->page);
     for (uint32_t i = 0; i < (uint32_t)p->page->groups * KWR_SLOTS; i++) {
         const uint16_t offset = lines[i / KWR_SLOTS].offsets[i % KWR_SLOTS];
@@ -425,9 +435,9 @@ static kwr_status check_trees(const kwr_engine *e, const restored_page *p, kwr_e
     return KWR_OK;
 }
 
-kwr_status kwr_store_restore_end(kwr_engine *e, kwr_error *err) {
+/* What pages say about blobs, leaves and each other. `word`: of a place built apart, else 0. */
+static kwr_status connect(kwr_engine *e, kwr_word word, kwr_error *err) {
     kwr_restore *r = e->restore;
-    if (r == NULL) return KWR_FAIL(err, KWR_ERR_MISUSE, 0, "page store: no restore has begun");
     size_t size = 16;
     while (size < 2 * r->blob_count)
         size *= 2;
@@ -435,15 +445,86 @@ kwr_status kwr_store_restore_end(kwr_engine *e, kwr_error *err) {
     if (table.places == NULL) return KWR_FAIL(err, KWR_ERR_NOMEM, 0, "no memory to end a restore");
     kwr_status status = resolve_all(e, &table, err);
     kwr_free(e->env, table.places, size * sizeof(uint32_t));
-    if (status == KWR_OK) status = kwr_leaves_link(e, r->leaves, r->leaf_count, err);
+    if (status == KWR_OK) status = kwr_leaves_link(e, word, r->leaves, r->leaf_count, err);
     for (size_t i = 0; i < r->open_count && status == KWR_OK; i++)
         status = check_trees(e, &r->open[i], err);
-    for (size_t i = 0; i < r->open_count && status == KWR_OK; i++)
-        if (r->open[i].page->flags != 0) status = check_chained(e, &r->open[i], err);
-    if (status != KWR_OK) return status;
+    for (size_t i = 0; i < r->open_count && status == KWR_OK; i++) {
+        const restored_page *p = &r->open[i];
+        if (p->page->flags == 0) continue;
+        kwr_path path;
+        kwr_word w = word;
+        if (w == 0) status = kwr_directory_path(e, p->state, p->key_group, p->page->prefix, &path);
+        if (w == 0 && status == KWR_OK) w = kwr_path_word(&path);
+        if (status == KWR_OK) status = check_chained(e, p, kwr_word_address(w), err);
+    }
+    return status;
+}
+
+kwr_status kwr_store_restore_end(kwr_engine *e, kwr_error *err) {
+    if (e->restore == NULL)
+        return KWR_FAIL(err, KWR_ERR_MISUSE, 0, "page store: no restore has begun");
+    KWR_TRY(connect(e, 0, err));
     kwr_store_restore_drop(e);
     /* What changes from now on has changed since the restore. */
     e->epoch++;
     e->stamp++;
     return KWR_OK;
+}
+
+/* ---- one place of the directory, apart from it ---- */
+
+/* The word over the pages that were taken: of one page, or of a chain. */
+static kwr_status word_of_pages(kwr_engine *e, kwr_word *out, kwr_error *err) {
+    const kwr_restore *r = e->restore;
+    const kwr_page *first = r->open_count == 0 ? NULL : r->open[0].page;
+    if (first == NULL || (r->open_count > 1 && (first->flags & KWR_PAGE_CHAINED) == 0))
+        return KWR_FAIL(err, KWR_ERR_CORRUPT, 0, "two pages claim the same entries");
+    if ((first->flags & KWR_PAGE_CHAINED) == 0) {
+        *out = kwr_page_word(first, 0) & ~KWR_WORD_CURRENT;
+        return KWR_OK;
+    }
+    kwr_node *node = kwr_node_new(e, (uint32_t)r->open_count);
+    if (node == NULL) return KWR_FAIL(err, KWR_ERR_NOMEM, 0, "no memory for a chain");
+    for (uint32_t i = 0; i < node->width; i++) {
+        if ((r->open[i].page->flags & KWR_PAGE_CHAINED) == 0)
+            return KWR_FAIL(err, KWR_ERR_CORRUPT, 0, "two pages claim the same entries");
+        node->words[i] = kwr_page_word(r->open[i].page, 0) & ~KWR_WORD_CURRENT;
+    }
+    *out = kwr_word_make(KWR_WORD_CHAIN, node, 0, 0);
+    return KWR_OK;
+}
+
+/* What came from images is as it was at the restore; what was made above it is of the present. */
+static bool is_restored(const kwr_block *block) {
+    if (block->kind == KWR_BLOCK_NODE) return false;
+    return block->kind != KWR_BLOCK_TREE || ((const kwr_tree_page *)block)->level == 0;
+}
+
+kwr_status kwr_store_build_apart(kwr_engine *e, const kwr_page_image *images, size_t count,
+                                 kwr_word *out, kwr_error *err) {
+    kwr_restore r = { .apart = true };
+    KWR_INVARIANT(13, e->restore == NULL && e->made == NULL);
+    kwr_mutex_init(&r.lock);
+    e->restore = &r;
+    e->keep_made = true;
+    kwr_status status = KWR_OK;
+    kwr_word word = 0;
+    for (size_t i = 0; i < count && status == KWR_OK; i++)
+        status = kwr_store_install(e, &images[i], err);
+    if (status == KWR_OK) status = word_of_pages(e, &word, err);
+    if (status == KWR_OK) status = connect(e, word, err);
+    e->keep_made = false;
+    for (kwr_block *block = e->made, *next; block != NULL; block = next) {
+        next = block->next;
+        block->next = NULL;
+        if (status != KWR_OK)
+            kwr_page_arena_free(&e->arena, block);
+        else if (is_restored(block))
+            block->birth = KWR_EPOCH_RESTORED;
+    }
+    e->made = NULL;
+    e->restore = NULL;
+    lists_free(e->env, &r);
+    if (status == KWR_OK) *out = word;
+    return status;
 }

@@ -39,7 +39,7 @@ typedef enum kwr_word_kind {
     KWR_WORD_HASH = 2,  /* a node over hash bits */
     KWR_WORD_CHAIN = 3, /* a node over pages that no hash bit tells apart */
     KWR_WORD_ARRAY = 4, /* a node over states or key groups */
-    KWR_WORD_STUB = 5,  /* reserved: a page that is not resident */
+    KWR_WORD_STUB = 5,  /* what is not resident: in place of the address its number (lazy.h) */
 } kwr_word_kind;
 
 #define KWR_WORD_CURRENT (1ULL << 52)
@@ -108,6 +108,7 @@ typedef struct kwr_scan {
 } kwr_scan;
 
 typedef struct kwr_restore kwr_restore;           /* restore.c */
+typedef struct kwr_lazy kwr_lazy;                 /* lazy.h */
 typedef struct kwr_tree_scratch kwr_tree_scratch; /* tree.h */
 
 /* What the engine knows of a state. */
@@ -157,6 +158,9 @@ struct kwr_engine {
     uint64_t entries, entry_bytes, copies, splits;
     const void *argument; /* bytes that the running call still reads, maybe a page's own */
     kwr_restore *restore;
+    kwr_lazy *lazy;  /* NULL: every page is resident */
+    kwr_block *made; /* while keep_made: blocks handed out, so that a failure can take them back */
+    bool keep_made;
 
     /* shared with the threads that release views */
     _Atomic(kwr_engine_view *) released;
@@ -223,6 +227,9 @@ kwr_status kwr_directory_grow_states(kwr_engine *e, uint32_t count);
 /* The top node of a state of the present, made when there is none. */
 kwr_node *kwr_directory_top(kwr_engine *e, uint32_t state);
 kwr_node *kwr_node_new(kwr_engine *e, uint32_t width);
+/* The path to the word of exactly this prefix: empty regions are halved on the way. */
+kwr_status kwr_directory_narrow(kwr_engine *e, uint32_t state, uint32_t key_group, unsigned depth,
+                                uint64_t prefix, kwr_path *path, kwr_error *err);
 
 static inline kwr_word kwr_array_word(kwr_word root, uint32_t levels, uint32_t index) {
     if (levels == 0 || root == 0) return 0;
@@ -237,9 +244,10 @@ static inline kwr_word kwr_array_word(kwr_word root, uint32_t levels, uint32_t i
 }
 
 /* Calls `fn` once for each page under a word, in directory order, with its ordinal in its chain
- * and whether it is in one. */
+ * and whether it is in one; `stub_fn` for each word of what is not resident. */
 typedef kwr_status (*kwr_page_fn)(void *ctx, const kwr_page *page, bool chained, uint32_t ordinal);
-kwr_status kwr_directory_pages(kwr_word word, kwr_page_fn fn, void *ctx);
+typedef kwr_status (*kwr_stub_fn)(void *ctx, kwr_word stub);
+kwr_status kwr_directory_pages(kwr_word word, kwr_page_fn fn, kwr_stub_fn stub_fn, void *ctx);
 
 /* ---- entries (upsert.c) ---- */
 
@@ -318,6 +326,12 @@ kwr_status kwr_store_restore_begin(kwr_engine *e, uint64_t seed);
 kwr_status kwr_store_install(kwr_engine *e, const kwr_page_image *image, kwr_error *err);
 kwr_status kwr_store_restore_end(kwr_engine *e, kwr_error *err);
 void kwr_store_restore_drop(kwr_engine *e);
+/*
+ * Builds what all images of one place of the directory say, apart from it: *out is its word, of
+ * depth 0. By the owner, at any time. On a failure nothing is left of it.
+ */
+kwr_status kwr_store_build_apart(kwr_engine *e, const kwr_page_image *images, size_t count,
+                                 kwr_word *out, kwr_error *err);
 
 /* For tests: walks everything and compares it with every count kept. KWR_ERR_CORRUPT says what is
  * wrong. */

@@ -350,7 +350,9 @@ kwr_status kwr_leaf_owner_check(const kwr_leaf_image *image, const kwr_image_rul
                                 uint64_t *hash, kwr_error *err);
 /* Makes a leaf of a block with room for the elements and the owner's name. */
 void kwr_leaf_fill(kwr_tree_page *page, const kwr_leaf_image *image, kwr_restored_leaf *out);
-/* Every leaf becomes part of its collection's tree. The array is sorted on the way. */
-kwr_status kwr_leaves_link(kwr_engine *e, kwr_restored_leaf *leaves, size_t count, kwr_error *err);
+/* Every leaf becomes part of its collection's tree. The array is sorted on the way. `word`: where
+ * all records are, or 0: in the directory. */
+kwr_status kwr_leaves_link(kwr_engine *e, kwr_word word, kwr_restored_leaf *leaves, size_t count,
+                           kwr_error *err);
 
 #endif /* KWR_BACKEND_MEMORY_TREE_H */

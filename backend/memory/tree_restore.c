@@ -145,21 +145,20 @@ static kwr_status build_above(kwr_engine *e, child *children, size_t count, kwr_
 }
 
 /* The record of the collection these leaves say they belong to. */
-static uint8_t *find_head(kwr_engine *e, const kwr_restored_leaf *leaf) {
+static uint8_t *find_head(kwr_engine *e, kwr_word word, const kwr_restored_leaf *leaf) {
     const kwr_address at = {
         .state = leaf->state, .key_group = leaf->key_group, .key = leaf->key, .name = leaf->name
     };
     const uint64_t hash = leaf->hash & e->hash_mask;
     kwr_hit hit;
-    if (!kwr_find_entry(kwr_find_word(e, leaf->state, leaf->key_group, hash, false), &at, hash,
-                        &hit))
-        return NULL;
+    if (word == 0) word = kwr_find_word(e, leaf->state, leaf->key_group, hash, false);
+    if (!kwr_find_entry(word, &at, hash, &hit)) return NULL;
     return kwr_collection_is_tree(hit.value) ? hit.value : NULL;
 }
 
-static kwr_status link_tree(kwr_engine *e, const kwr_restored_leaf *leaves, size_t count,
-                            child *children, kwr_error *err) {
-    uint8_t *value = find_head(e, leaves);
+static kwr_status link_tree(kwr_engine *e, kwr_word word, const kwr_restored_leaf *leaves,
+                            size_t count, child *children, kwr_error *err) {
+    uint8_t *value = find_head(e, word, leaves);
     if (value == NULL)
         return KWR_FAIL(err, KWR_ERR_CORRUPT, 0, "leaves of a collection that is not there");
     kwr_tree_head head = kwr_tree_head_at(value);
@@ -186,7 +185,8 @@ static kwr_status link_tree(kwr_engine *e, const kwr_restored_leaf *leaves, size
     return KWR_OK;
 }
 
-kwr_status kwr_leaves_link(kwr_engine *e, kwr_restored_leaf *leaves, size_t count, kwr_error *err) {
+kwr_status kwr_leaves_link(kwr_engine *e, kwr_word word, kwr_restored_leaf *leaves, size_t count,
+                           kwr_error *err) {
     if (count == 0) return KWR_OK;
     kwr_restored_leaf *other = kwr_alloc_array(e->env, count, sizeof *other);
     child *children = kwr_alloc_array(e->env, count, sizeof *children);
@@ -198,7 +198,7 @@ kwr_status kwr_leaves_link(kwr_engine *e, kwr_restored_leaf *leaves, size_t coun
         for (size_t i = 0, end; i < count && status == KWR_OK; i = end) {
             for (end = i + 1; end < count && compare_owners(&sorted[i], &sorted[end]) == 0;)
                 end++;
-            status = link_tree(e, sorted + i, end - i, children, err);
+            status = link_tree(e, word, sorted + i, end - i, children, err);
             if (status != KWR_OK)
                 kwr_error_prefix(err, "state %u, key group %u", sorted[i].state,
                                  sorted[i].key_group);

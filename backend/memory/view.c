@@ -3,6 +3,7 @@
  * Reading a frozen view, on any thread: entries, counts, page images. Everything reached from a
  * view's root is immutable, but for the block headers' next, which is never read here.
  */
+#include "backend/memory/lazy.h"
 #include "backend/memory/tree.h"
 
 static const kwr_node *state_top(const kwr_engine_view *view, uint32_t state) {
@@ -36,6 +37,7 @@ static bool holds_collections(const kwr_engine_view *view, uint32_t state) {
 }
 
 typedef struct walk {
+    const kwr_engine *engine;
     kwr_entry entry;
     bool collection;
     kwr_entry_fn fn;
@@ -63,15 +65,21 @@ static kwr_status walk_page(void *ctx, const kwr_page *page, bool chained, uint3
     return KWR_OK;
 }
 
+static kwr_status walk_stub(void *ctx, kwr_word stub) {
+    const walk *w = ctx;
+    return kwr_lazy_walk(w->engine->lazy, stub, w->fn, w->fn_ctx);
+}
+
 kwr_status kwr_store_view_walk(kwr_engine_view *view, uint32_t state, uint32_t key_group,
                                kwr_entry_fn fn, void *fn_ctx) {
     walk w = {
+        .engine = view->engine,
         .entry = { .state = state, .key_group = key_group },
         .collection = holds_collections(view, state),
         .fn = fn,
         .fn_ctx = fn_ctx,
     };
-    return kwr_directory_pages(group_word(view, state, key_group), walk_page, &w);
+    return kwr_directory_pages(group_word(view, state, key_group), walk_page, walk_stub, &w);
 }
 
 uint64_t kwr_store_view_epoch(const kwr_engine_view *view) { return view->epoch; }
@@ -258,6 +266,11 @@ static kwr_status write_page(void *ctx, const kwr_page *page, bool chained, uint
     return w->collection ? write_trees(w, page) : KWR_OK;
 }
 
+static kwr_status write_stub(void *ctx, kwr_word stub) {
+    const writing *w = ctx;
+    return kwr_lazy_images(w->engine->lazy, stub, w->sink);
+}
+
 kwr_status kwr_store_view_images(kwr_engine_view *view, uint32_t key_group, kwr_page_sink *sink) {
     const kwr_env *env = view->engine->env;
     writing w = { .engine = view->engine,
@@ -271,7 +284,8 @@ kwr_status kwr_store_view_images(kwr_engine_view *view, uint32_t key_group, kwr_
         w.image.state = state;
         w.image.key_group = key_group;
         w.collection = holds_collections(view, state);
-        status = kwr_directory_pages(group_word(view, state, key_group), write_page, &w);
+        status =
+            kwr_directory_pages(group_word(view, state, key_group), write_page, write_stub, &w);
     }
     kwr_buffer_free(&w.room);
     kwr_free(env, w.copy, KWR_PAGE_BYTES_MAX);

@@ -88,6 +88,23 @@ KWR_API uint32_t kwr_key_group_owner(uint32_t key_group, uint32_t parallelism,
 /* The default function: high 64 bits of XXH3_64(key, seed) * max_parallelism. [any] */
 KWR_API uint32_t kwr_key_group(kwr_slice key, uint64_t seed, uint32_t max_parallelism);
 
+/* How a backend is filled from a snapshot. */
+typedef enum kwr_loading {
+    KWR_LOADING_EAGER = 0, /* everything is verified and there before the first access */
+    /*
+     * The page store: the first access is possible as soon as the indexes are read and verified and
+     * every file is known to be there, of its length. Pages are loaded, and each verified, when
+     * they are first needed, and in the background. A load that fails fails that access, with the
+     * state as it was; the same access may succeed later (kwr_status_action()). While pages are
+     * left the storage is in use: it outlives the backend and its views. Engine rocksdb, and
+     * snapshots of other engines or in the canonical form, are restored at once; the log says so.
+     */
+    KWR_LOADING_LAZY = 1,
+} kwr_loading;
+
+enum { KWR_LOAD_SHARE_DEFAULT = 25 };
+#define KWR_LOAD_SHARE_NONE UINT32_MAX /* load_share: only what is accessed */
+
 typedef struct kwr_backend_options {
     size_t struct_size;
     const kwr_env *env;             /* required */
@@ -102,6 +119,13 @@ typedef struct kwr_backend_options {
     /* rocksdb: where its files go while the backend is open. A path on a local file system that is
      * not there yet, in a directory that is; removed at the close. */
     const char *directory;
+    kwr_loading loading; /* of kwr_snapshot_restore() and kwr_snapshot_resume() */
+    /* Lazy: percent of one processor, 1 to 100, that background loading may take; default 25. */
+    uint32_t load_share;
+    /* Lazy: called when what was loaded waits for the owner to call kwr_backend_maintain(), so
+     * that no-wait accesses can be tried again; may be NULL. [any] */
+    void (*load_wake)(void *ctx);
+    void *load_wake_ctx;
 } kwr_backend_options;
 
 /*
@@ -171,9 +195,22 @@ KWR_API KWR_CHECK kwr_status kwr_backend_freeze_files(kwr_backend *backend, kwr_
 /* Releases a view; its memory is reused by the owner bit by bit. NULL is a no-op. [any] */
 KWR_API void kwr_view_release(kwr_view *view);
 
-/* Lets an idle owner do deferred work (memory of released views) for about `max_ns`; true when
- * some is left. */
+/* Lets an idle owner do deferred work (memory of released views, pages loaded in the background)
+ * for about `max_ns`; true when some is left. */
 KWR_API bool kwr_backend_maintain(kwr_backend *backend, uint64_t max_ns);
+
+/*
+ * Lazily restored: loads all that is not there yet, by all the executor's threads. A failure names
+ * file and offset in kwr_backend_error(); what was loaded stays.
+ */
+KWR_API KWR_CHECK kwr_status kwr_backend_load(kwr_backend *backend);
+/*
+ * Lazily restored: an access that would have to wait for storage returns KWR_ERR_NOT_RESIDENT at
+ * once instead, having changed nothing, and starts the load; kwr_key_batch_prefetch() starts those
+ * of all its keys. Try again after kwr_backend_maintain(). A load that failed is told by the next
+ * such access. Off at first.
+ */
+KWR_API void kwr_backend_set_no_wait(kwr_backend *backend, bool on);
 
 typedef struct kwr_backend_stats {
     size_t struct_size;
@@ -189,6 +226,12 @@ typedef struct kwr_backend_stats {
     /* engine "rocksdb"; the cache is shared, see kwr_resources_get_stats() */
     uint64_t memtable_bytes;
     uint64_t table_reader_bytes;
+    /* lazily restored: what is still to be loaded, of how much in storage */
+    uint64_t load_bytes;
+    uint64_t load_bytes_left;
+    uint64_t load_pages_left; /* 0: everything is there */
+    uint64_t load_failures;   /* in the background: left to the accesses that need it */
+    uint64_t load_left_ns;    /* forecast; UINT64_MAX: not known */
 } kwr_backend_stats;
 
 /* Set stats->struct_size first. */

@@ -194,6 +194,10 @@ typedef struct kwr_task_options {
      * the job left is removed when the next one opens. Release views before the close.
      */
     const char *state_directory;
+    /* Keyed, as in kwr_backend_options: how state is restored, and what share of a processor goes
+     * into loading. Operator state is always there at once. */
+    kwr_loading loading;
+    uint32_t load_share;
 } kwr_task_options;
 
 /* Restores the task's share: the keyed backend, splits, committables. Blocks on storage. Fails as
