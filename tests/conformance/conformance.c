@@ -12,6 +12,17 @@
 const conf_engine conf_engines[] = {
     { .name = "model", .ops = &model_engine_ops, .hash_mask = UINT64_MAX },
     { .name = "memory", .registered = "memory", .hash_mask = UINT64_MAX, .restores = true },
+    { .name = "memory, lazy",
+      .registered = "memory",
+      .hash_mask = UINT64_MAX,
+      .restores = true,
+      .lazy = true },
+    { .name = "memory, lazy and in the background",
+      .registered = "memory",
+      .hash_mask = UINT64_MAX,
+      .restores = true,
+      .lazy = true,
+      .background = true },
     /* Many entries of one hash, all below one bit of the directory. */
     { .name = "memory, 3 hash bits", .registered = "memory", .hash_mask = 7 },
     { .name = "memory, one hash", .registered = "memory", .hash_mask = 0 },
@@ -75,6 +86,7 @@ static void leave_disk(conf *c) {
 void conf_run(void (*body)(conf *c), unsigned needs) {
     for (size_t i = 0; i < conf_engine_count; i++) {
         if ((needs & CONF_RESTORES) != 0 && !conf_engines[i].restores) continue;
+        if ((needs & CONF_RESTORES) == 0 && conf_engines[i].lazy) continue;
         cr_assert((needs & CONF_COLLECTIONS) == 0 || ops_of(&conf_engines[i])->sub_get != NULL,
                   "engine %s has no collections", conf_engines[i].name);
         conf c = { .engine = &conf_engines[i] };
@@ -94,6 +106,8 @@ void conf_run(void (*body)(conf *c), unsigned needs) {
         body(&c);
         conf_fail_alloc(&c, -1);
         kwr_backend_close(c.backend);
+        while (c.storage_count > 0)
+            kwr_storage_close(c.storages[--c.storage_count]);
         leave_disk(&c);
         kwr_env_posix_close(c.env);
     }
@@ -123,6 +137,10 @@ kwr_backend_options conf_options(conf *c) {
                                     .env = &c->counted_env,
                                     .engine = c->engine->registered,
                                     .seed = 42 };
+    if (c->engine->lazy) {
+        options.loading = KWR_LOADING_LAZY;
+        options.load_share = c->engine->background ? 100 : KWR_LOAD_SHARE_NONE;
+    }
     if (c->engine->on_disk) {
         options.directory = c->paths[c->path++ % CONF_PATHS];
         (void)snprintf((char *)(uintptr_t)options.directory, sizeof c->paths[0], "%s/%u",
@@ -211,7 +229,8 @@ kwr_status conf_restore(conf *c, kwr_view *view, const kwr_backend_options *rest
     const kwr_status status = kwr_snapshot_restore(restored == NULL ? &same : restored, storage,
                                                    "conformance", &handle, 1, out, err);
     kwr_bytes_free(&result.handle);
-    kwr_storage_close(storage);
+    cr_assert(c->storage_count < CONF_STORAGES);
+    c->storages[c->storage_count++] = storage;
     return status;
 }
 

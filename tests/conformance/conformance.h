@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #include "backend/view.h"
+#include "keyweir/storage.h"
 #include "tests/support/kwr_test.h"
 
 typedef struct conf_engine {
@@ -20,12 +21,17 @@ typedef struct conf_engine {
     uint64_t hash_mask; /* fewer bits: entries collide */
     bool restores;      /* has native snapshots, and kwr_snapshot_restore() can name it */
     bool on_disk;       /* every backend needs a directory of its own */
+    bool lazy;          /* what is restored is loaded by the accesses that need it */
+    bool background;    /* lazy: and in the background */
 } conf_engine;
 
 extern const conf_engine conf_engines[];
 extern const size_t conf_engine_count;
 
-enum { CONF_PATHS = 64 }; /* options alive at a time */
+enum {
+    CONF_PATHS = 64,     /* options alive at a time */
+    CONF_STORAGES = 512, /* restores of one test */
+};
 
 /* What one run of a test works with. */
 typedef struct conf {
@@ -40,6 +46,8 @@ typedef struct conf {
     char directory[160];
     char paths[CONF_PATHS][192];
     unsigned path;
+    kwr_storage *storages[CONF_STORAGES]; /* what was restored may still be read from them */
+    unsigned storage_count;
 } conf;
 
 /* Options with env and struct_size set; of engines on disk each with a directory of its own. */

@@ -149,10 +149,20 @@ static void keep(program *p, retained *made) {
 
 /* ---- reading ---- */
 
+/* Half of all restores are lazy, some with loading in the background. Not drawn: the same seeds
+ * stay the same programs. */
+static void choose_loading(const program *p, uint32_t index, kwr_backend_options *options) {
+    static const uint32_t shares[] = { KWR_LOAD_SHARE_NONE, 100, KWR_LOAD_SHARE_NONE, 30 };
+    const uint64_t x = (p->checkpoint + 1) * 0x9e3779b97f4a7c15ULL + index;
+    options->loading = (x >> 40 & 1) != 0 ? KWR_LOADING_LAZY : KWR_LOADING_EAGER;
+    options->load_share = shares[x >> 45 & 3];
+}
+
 static void restore_part(program *p, const retained *r, uint32_t index, uint32_t parallelism,
                          kwr_lineage *lineage, kwr_backend **out) {
     char directory[DIRECTORY_MAX];
-    const kwr_backend_options options = job_options(p, index, parallelism, directory);
+    kwr_backend_options options = job_options(p, index, parallelism, directory);
+    choose_loading(p, index, &options);
     kwr_slice handles[SUBTASKS_MAX];
     for (uint32_t i = 0; i < r->count; i++)
         handles[i] = (kwr_slice){ r->handles[i].data, r->handles[i].size };

@@ -339,9 +339,10 @@ void program_end(program *p) {
     /* Some views are read when their backends are gone. */
     end_frozen(p, &p->frozen[0], true);
     job_close(p);
-    chain_end(p);
     for (size_t i = 1; i < VIEWS; i++)
         end_frozen(p, &p->frozen[i], true);
+    /* Views of what was restored lazily may read there. */
+    chain_end(p);
     table_free(p->now);
     free(p->scratch);
     free(p);
