@@ -58,17 +58,42 @@ static uint64_t lines_read(const wordcount *wc) {
     return lines;
 }
 
+/* ", state 38 % loaded, 12 s left", or "" when all of it is. */
+static void loading_text(const wordcount *wc, char *out, size_t size) {
+    uint64_t all = 0, left = 0, ns = 0;
+    *out = '\0';
+    for (uint32_t i = 0; i < wc->options->parallelism; i++) {
+        const wc_count *c = &wc->counts[i];
+        all += atomic_load_explicit(&c->load_bytes, memory_order_relaxed);
+        const uint64_t theirs = atomic_load_explicit(&c->load_bytes_left, memory_order_relaxed);
+        const uint64_t their_ns = atomic_load_explicit(&c->load_left_ns, memory_order_relaxed);
+        left += theirs;
+        if (theirs > 0 && their_ns > ns) ns = their_ns;
+    }
+    if (left == 0) return;
+    const int done =
+        snprintf(out, size, ", state %.0f %% loaded", 100.0 * (double)(all - left) / (double)all);
+    if (ns != UINT64_MAX)
+        snprintf(out + done, size - (size_t)done, ", %.0f s left", (double)ns / 1e9);
+}
+
 static void on_job_event(void *ctx, const kwr_job_event *event) {
     wordcount *wc = ctx;
     if (event->kind == KWR_JOB_FINISHED) {
         wc->end.checkpoint = event->checkpoint;
         wc->end.finished = event->final;
     }
+    char text[WC_LOADING_TEXT];
+    loading_text(wc, text, sizeof text);
+    wc_report_loading(&wc->report, text);
     wc_report_job_event(&wc->report, event, lines_read(wc));
 }
 
 static void on_tick(void *ctx) {
     wordcount *wc = ctx;
+    char text[WC_LOADING_TEXT];
+    loading_text(wc, text, sizeof text);
+    wc_report_loading(&wc->report, text);
     wc_report_progress(&wc->report, lines_read(wc));
 }
 
@@ -386,6 +411,7 @@ static kwr_status open_all(wordcount *wc, kwr_error *err) {
         .storage = wc->storage,
         .backend = options->backend,
         .state_directory = wc->state_directory,
+        .loading = options->lazy ? KWR_LOADING_LAZY : KWR_LOADING_EAGER,
         .event = on_job_event,
         .tick = on_tick,
         .tick_ns = wc->report.terminal ? tick_ns : 0,

@@ -33,8 +33,9 @@ static const char usage_text[] =
     "  --retain N             completed checkpoints kept (default 2)\n"
     "  --job NAME             name of the job below the checkpoint root (default wordcount)\n"
     "  --rate N               lines a second and file; 0: unlimited (default)\n"
-    "  --restore auto|none|CHECKPOINT\n"
-    "                         continue from the newest checkpoint; start empty; or go back to an\n"
+    "  --restore auto|lazy|none|CHECKPOINT\n"
+    "                         continue from the newest checkpoint; the same, but begin before all\n"
+    "                         counts are loaded (backend memory); start empty; or go back to an\n"
     "                         older one, by id or directory (default auto)\n"
     "  --events FILE          appends JSON lines about checkpoints; FILE may be a FIFO\n"
     "  --quiet                no progress\n"
@@ -132,7 +133,8 @@ static wc_parsed parse_restore(const char *text, wc_options *out) {
     free(out->restore_parent);
     out->restore_parent = NULL;
     out->restore_generation = 0;
-    if (strcmp(text, "auto") == 0) {
+    out->lazy = strcmp(text, "lazy") == 0;
+    if (out->lazy || strcmp(text, "auto") == 0) {
         out->restore = WC_RESTORE_AUTO;
         return WC_PARSED;
     }
@@ -143,8 +145,9 @@ static wc_parsed parse_restore(const char *text, wc_options *out) {
     out->restore = WC_RESTORE_CHECKPOINT;
     const bool by_id = parse_u64(text, &out->restore_checkpoint);
     if ((!by_id && !parse_checkpoint_path(text, out)) || out->restore_checkpoint == 0) {
-        return usage("--restore: '%s' is not auto, none, a checkpoint's id or a chk-... directory",
-                     text);
+        return usage(
+            "--restore: '%s' is not auto, lazy, none, a checkpoint's id or a chk-... directory",
+            text);
     }
     return WC_PARSED;
 }

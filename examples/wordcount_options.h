@@ -36,6 +36,7 @@ typedef struct wc_options {
     uint64_t restore_checkpoint;
     uint64_t restore_generation; /* 0: any */
     char *restore_parent;        /* directory the checkpoint was named in, NULL: named by id */
+    bool lazy;                   /* counts are loaded while the job runs */
     bool quiet;
     bool no_lock;
     bool signals; /* SIGINT and SIGTERM stop the run; set by main */

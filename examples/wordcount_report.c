@@ -148,10 +148,16 @@ void wc_report_committed(wc_report *report, uint32_t subtask, uint64_t checkpoin
 /* ---- progress ---- */
 
 static void progress_line(wc_report *report, uint64_t lines) {
-    fprintf(stderr, "\r\x1b[K%" PRIu64 " lines, %.0f records/s%s", lines, rate_of(report, lines),
-            report->checkpoint_text);
+    fprintf(stderr, "\r\x1b[K%" PRIu64 " lines, %.0f records/s%s%s", lines, rate_of(report, lines),
+            report->checkpoint_text, report->loading_text);
     fflush(stderr);
     report->line_open = true;
+}
+
+void wc_report_loading(wc_report *report, const char *text) {
+    pthread_mutex_lock(&report->mutex);
+    snprintf(report->loading_text, sizeof report->loading_text, "%s", text);
+    pthread_mutex_unlock(&report->mutex);
 }
 
 void wc_report_progress(wc_report *report, uint64_t lines) {
@@ -174,8 +180,8 @@ static void published(wc_report *report, const kwr_job_event *event, uint64_t li
         progress_line(report, lines);
         return;
     }
-    fprintf(stderr, "wordcount: %" PRIu64 " lines, %.0f records/s%s\n", lines,
-            rate_of(report, lines), report->checkpoint_text);
+    fprintf(stderr, "wordcount: %" PRIu64 " lines, %.0f records/s%s%s\n", lines,
+            rate_of(report, lines), report->checkpoint_text, report->loading_text);
 }
 
 void wc_report_job_event(wc_report *report, const kwr_job_event *event, uint64_t lines) {

@@ -12,6 +12,8 @@
 
 #include <keyweir/keyweir.h>
 
+enum { WC_LOADING_TEXT = 96 };
+
 typedef struct wc_report {
     const kwr_env *env;
     bool quiet;
@@ -27,6 +29,7 @@ typedef struct wc_report {
     uint64_t published; /* the last, and its slot */
     uint64_t published_slot;
     char checkpoint_text[160]; /* the last, for the progress line */
+    char loading_text[WC_LOADING_TEXT];
     uint64_t start_ns;
     uint64_t start_lines;
 } wc_report;
@@ -47,6 +50,8 @@ void wc_report_note(wc_report *report, const char *format, ...)
 void wc_report_phase(wc_report *report, const char *phase, uint64_t checkpoint, uint64_t slot);
 /* What the job does; `lines` read up to now. */
 void wc_report_job_event(wc_report *report, const kwr_job_event *event, uint64_t lines);
+/* What the next lines say about loading; "": nothing. */
+void wc_report_loading(wc_report *report, const char *text);
 /* Rewrites the progress line of a terminal. */
 void wc_report_progress(wc_report *report, uint64_t lines);
 void wc_report_committing(wc_report *report, uint64_t checkpoint);

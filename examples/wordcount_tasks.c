@@ -57,6 +57,17 @@ static kwr_status pass_backend_error(const wc_count *count, kwr_status status, k
     return eng_pass(err, status, kwr_backend_error(count->backend), "counting a word");
 }
 
+/* Tells how much of the counts is loaded, as long as not all are. */
+static void tell_loading(wc_count *count) {
+    if (!count->loading) return;
+    kwr_backend_stats stats = { .struct_size = sizeof stats };
+    kwr_backend_get_stats(count->backend, &stats);
+    atomic_store_explicit(&count->load_bytes, stats.load_bytes, memory_order_relaxed);
+    atomic_store_explicit(&count->load_bytes_left, stats.load_bytes_left, memory_order_relaxed);
+    atomic_store_explicit(&count->load_left_ns, stats.load_left_ns, memory_order_relaxed);
+    count->loading = stats.load_pages_left > 0;
+}
+
 static kwr_status count_open(void *ctx, eng_task *task, kwr_error *err) {
     wc_count *count = ctx;
     count->backend = kwr_task_backend(eng_task_keyweir(task));
@@ -67,6 +78,8 @@ static kwr_status count_open(void *ctx, eng_task *task, kwr_error *err) {
         .reduce = KWR_REDUCE_SUM,
     };
     ENG_TRY(kwr_reducing_open(count->backend, &descriptor, &count->count, err));
+    count->loading = true;
+    tell_loading(count);
     const kwr_status status = kwr_key_batch_new(count->backend, WC_BATCH_KEYS, &count->batch);
     return status < KWR_OK ? pass_backend_error(count, status, err) : KWR_OK;
 }
@@ -117,6 +130,7 @@ static kwr_status count_records(void *ctx, eng_task *task, const eng_buffer *buf
         }
         ENG_TRY(count_batch(count, exchange, words, err));
     }
+    tell_loading(count);
     return KWR_OK;
 }
 

@@ -29,6 +29,9 @@ typedef struct wc_count {
     kwr_key_batch *batch;
     kwr_slice words[WC_BATCH_KEYS];
     _Atomic uint64_t words_counted;
+    /* Of counts that are loaded while the job runs: bytes, and the time the rest will take. */
+    bool loading;
+    _Atomic uint64_t load_bytes, load_bytes_left, load_left_ns;
 } wc_count;
 
 eng_operator wc_count_operator(wc_count *count);

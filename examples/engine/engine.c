@@ -107,6 +107,7 @@ static kwr_status task_open(eng_task *task, kwr_error *err) {
         .channels = task->inputs,
         .engine = engine->backend,
         .state_directory = engine->state_directory,
+        .loading = engine->loading,
         .key_type = task->key_type,
         .wake = wake_task,
         .wake_ctx = task,

@@ -62,6 +62,7 @@ typedef struct eng_options {
     kwr_resources *resources;    /* NULL: each backend its own */
     const char *backend;         /* of keyed tasks; NULL: the page store */
     const char *state_directory; /* for backends that keep state in local files */
+    kwr_loading loading;         /* of keyed tasks: at once, or while the job runs */
     uint32_t channel_depth;      /* buffers a channel holds; default 8 */
     /* Told of every event of the job but KWR_JOB_SEND, on the thread of run(). May be NULL. */
     void (*event)(void *ctx, const kwr_job_event *event);

@@ -91,6 +91,12 @@ KWR_TEST(options, a_checkpoint_to_restore_is_an_id_or_a_directory) {
     cr_assert(PARSE(&options, "--restore=chk-4-2", "--restore", "none") == WC_PARSED);
     cr_assert(options.restore == WC_RESTORE_NONE && options.restore_parent == NULL);
     wc_options_done(&options);
+    cr_assert(PARSE(&options, "--restore", "lazy") == WC_PARSED);
+    cr_assert(options.restore == WC_RESTORE_AUTO && options.lazy);
+    wc_options_done(&options);
+    cr_assert(PARSE(&options, "--restore", "lazy", "--restore", "auto") == WC_PARSED);
+    cr_assert(!options.lazy);
+    wc_options_done(&options);
     USAGE("--restore", "0");
     USAGE("--restore", "newest");
     USAGE("--restore", "/c/job/chk-4");
