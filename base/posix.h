@@ -20,7 +20,8 @@ void kwr_posix_executor_close(kwr_posix_executor *executor);
 const kwr_executor *kwr_posix_executor_table(const kwr_posix_executor *executor);
 
 typedef struct kwr_posix_fs kwr_posix_fs;
-kwr_posix_fs *kwr_posix_fs_open(const kwr_env *env, bool openat2_off); /* NULL without memory */
+/* NULL without memory. */
+kwr_posix_fs *kwr_posix_fs_open(const kwr_env *env, bool openat2_off, bool roots_unchecked);
 void kwr_posix_fs_close(kwr_posix_fs *fs);
 const kwr_fs *kwr_posix_fs_table(const kwr_posix_fs *fs);
 

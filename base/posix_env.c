@@ -56,7 +56,7 @@ kwr_status kwr_posix_env_open(const kwr_posix_options *options, const kwr_alloca
     posix->env.observer = o.observer;
 
     kwr_status status = KWR_OK;
-    posix->fs = kwr_posix_fs_open(&posix->env, false);
+    posix->fs = kwr_posix_fs_open(&posix->env, false, o.roots_unchecked);
     if (posix->fs == NULL) status = no_memory(err);
     if (status == KWR_OK) {
         status = kwr_posix_executor_open(&posix->env, o.compute_threads, o.blocking_threads,

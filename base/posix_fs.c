@@ -133,6 +133,20 @@ static bool sync_parent(int fd) {
     return synced;
 }
 
+/* Whoever may write to a directory without the sticky bit may put another in the place of all that
+ * lies in it. */
+static kwr_status check_private(int fd, const char *path, kwr_error *err) {
+    struct stat st;
+    if (fstat(fd, &st) != 0)
+        return KWR_FAIL(err, kwr_status_from_errno(errno), errno, "look at directory '%s'", path);
+    if ((st.st_mode & S_IWOTH) == 0 || (st.st_mode & S_ISVTX) != 0) return KWR_OK;
+    return KWR_FAIL(err, KWR_ERR_REFUSED, 0,
+                    "directory '%s' may be changed by every user (mode %04o): take the right to "
+                    "write from others (chmod o-w), or use a directory in it; "
+                    "kwr_posix_options.roots_unchecked allows it as it is",
+                    path, (unsigned)(st.st_mode & 07777));
+}
+
 static kwr_status open_root_path(kwr_posix_fs *fs, const char *path, unsigned flags, kwr_dir **out,
                                  kwr_error *err) {
     bool fresh = false;
@@ -146,6 +160,13 @@ static kwr_status open_root_path(kwr_posix_fs *fs, const char *path, unsigned fl
     } while (fd < 0 && errno == EINTR);
     if (fd < 0) return fail_open_dir(err, errno, "", "", path);
     if (fresh) fix_dir_mode(fd);
+    if ((flags & KWR_FS_PRIVATE) != 0 && !fs->roots_unchecked) {
+        const kwr_status status = check_private(fd, path, err);
+        if (status < KWR_OK) {
+            close(fd);
+            return status;
+        }
+    }
     /* Also when it was there: whoever made it may have died before this. */
     if ((flags & KWR_FS_CREATE) != 0 && !sync_parent(fd)) {
         const int failed = errno;
@@ -382,11 +403,12 @@ static bool have_openat2(void) {
     return true;
 }
 
-kwr_posix_fs *kwr_posix_fs_open(const kwr_env *env, bool openat2_off) {
+kwr_posix_fs *kwr_posix_fs_open(const kwr_env *env, bool openat2_off, bool roots_unchecked) {
     kwr_posix_fs *fs = kwr_alloc(env, sizeof *fs);
     if (fs == NULL) return NULL;
     *fs = (kwr_posix_fs){ .table = table, .env = env };
     fs->table.ctx = fs;
+    fs->roots_unchecked = roots_unchecked;
     fs->openat2_off = openat2_off || !have_openat2();
     return fs;
 }

@@ -11,6 +11,7 @@
 struct kwr_posix_fs {
     kwr_fs table;
     const kwr_env *env;
+    bool roots_unchecked;
     bool openat2_off; /* the kernel has none; found out once, at open */
 };
 

@@ -518,13 +518,14 @@ static kwr_status sync_parent(const kwr_env *env, const char *path, kwr_error *e
 kwr_status kwr_storage_file_open(const kwr_env *env, const char *path, bool create,
                                  kwr_storage **out, kwr_error *err) {
     const kwr_fs *fs = env->fs;
+    const unsigned flags = KWR_FS_FOLLOW | KWR_FS_PRIVATE;
     file_storage *self = kwr_calloc(env, sizeof *self);
     if (self == NULL) return KWR_FAIL(err, KWR_ERR_NOMEM, 0, "no memory to open '%s'", path);
     self->base.ops = &file_ops;
     self->env = env;
-    kwr_status status = fs->open_root(fs->ctx, path, KWR_FS_FOLLOW, &self->root, err);
+    kwr_status status = fs->open_root(fs->ctx, path, flags, &self->root, err);
     if (status == KWR_ERR_MISSING && create) {
-        status = fs->open_root(fs->ctx, path, KWR_FS_FOLLOW | KWR_FS_CREATE, &self->root, err);
+        status = fs->open_root(fs->ctx, path, flags | KWR_FS_CREATE, &self->root, err);
         if (status >= KWR_OK) {
             status = sync_parent(env, path, err);
             if (status < KWR_OK) fs->close_dir(fs->ctx, self->root);

@@ -72,7 +72,9 @@ static int open_root(const tool_options *options, tool_place *place) {
     if (uri == NULL) return TOOL_CANNOT_READ;
     snprintf(uri, size, "%s%s", place->root, query == 0 ? "" : place->query);
     const kwr_posix_options posix = { .struct_size = sizeof posix,
-                                      .compute_threads = options->jobs };
+                                      .compute_threads = options->jobs,
+                                      /* What is only read may be anybody's. */
+                                      .roots_unchecked = !options->delete };
     const bool failed = kwr_env_posix_open(&posix, &place->env, &err) < KWR_OK ||
                         kwr_limits_complete(NULL, &place->limits, &err) < KWR_OK ||
                         kwr_storage_open(place->env, uri, false, &place->storage, &err) < KWR_OK;

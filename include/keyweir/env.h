@@ -92,6 +92,7 @@ enum {
     KWR_FS_CREATE = 1,    /* directories: create when missing, mode 0700 */
     KWR_FS_EXCLUSIVE = 2, /* with CREATE: KWR_ERR_EXISTS when it is there */
     KWR_FS_FOLLOW = 4,    /* a symbolic link as last component is followed */
+    KWR_FS_PRIVATE = 8,   /* open_root(): KWR_ERR_REFUSED when every user may change it */
 };
 
 typedef enum kwr_file_kind {
@@ -193,6 +194,8 @@ typedef struct kwr_posix_options {
     uint32_t compute_threads;     /* default: the number of processors */
     uint32_t blocking_threads;    /* default 4 */
     const kwr_observer *observer; /* default: none */
+    /* Storage roots that every user may write to, without the sticky bit, are used all the same. */
+    bool roots_unchecked;
 } kwr_posix_options;
 
 /*

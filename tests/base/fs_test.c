@@ -27,7 +27,7 @@ typedef void (*fs_body)(const kwr_fs *fs, kwr_dir *root, const char *path);
 static void with_fs(fs_body body) {
     fault_env *faults = fault_env_open(kwr_test_env(), 0); /* for its strict allocator */
     for (int i = 0; i < 2; i++) {
-        kwr_posix_fs *posix = kwr_posix_fs_open(fault_env_env(faults), i == 1);
+        kwr_posix_fs *posix = kwr_posix_fs_open(fault_env_env(faults), i == 1, false);
         cr_assert(posix != NULL);
         const kwr_fs *fs = kwr_posix_fs_table(posix);
         const char *path = kwr_test_path(i == 0 ? "openat2" : "openat");
@@ -568,7 +568,7 @@ KWR_TEST(failure, every_allocation_of_the_file_system_may_fail) {
         snprintf(path, sizeof path, "%s/%llu", kwr_test_dir(), (unsigned long long)n);
         cr_assert_eq(mkdir(path, 0700), 0);
         fault_env_fail_alloc(faults, n, FAULT_ONCE);
-        kwr_posix_fs *posix = kwr_posix_fs_open(fault_env_env(faults), false);
+        kwr_posix_fs *posix = kwr_posix_fs_open(fault_env_env(faults), false, false);
         if (posix != NULL) {
             const kwr_fs *fs = kwr_posix_fs_table(posix);
             kwr_dir *root = NULL, *dir = NULL;

@@ -167,7 +167,8 @@ kwr_status mini_start(mini_job *job, const kwr_env *env, kwr_storage *storage, k
                        .storage = storage,
                        .inline_bytes = given.inline_bytes,
                        .threads = given.threads,
-                       .increments = given.increments };
+                       .increments = given.increments,
+                       .compression_off = given.compression_off };
     const kwr_status status = start(job, err);
     if (status < KWR_OK) mini_stop(job);
     return status;
@@ -199,6 +200,7 @@ static kwr_status snapshot(mini_job *job, uint32_t count, uint32_t round, kwr_sn
         .sequence = job->sequence,
         .inline_bytes = job->inline_bytes,
         .threads = job->threads,
+        .compression_off = job->compression_off,
     };
     memset(target.job_uid, 7, sizeof target.job_uid);
     kwr_backend *backend = job->backend;

@@ -24,6 +24,7 @@ typedef struct mini_job {
     uint64_t sequence;
     size_t inline_bytes;
     uint32_t threads;
+    bool compression_off;
     /* The state lives on from checkpoint to checkpoint: only the first is written whole, later
      * rounds change a few entries and refer to the files of earlier ones. */
     bool increments;
