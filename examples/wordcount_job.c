@@ -383,11 +383,13 @@ static kwr_status roll_back_output(wordcount *wc, kwr_error *err) {
 
 /* ---- running ---- */
 
-/* Where the option says, or beside the checkpoints. */
+/* Where the option says, or beside the checkpoints, or beside the output when those are elsewhere.
+ */
 static kwr_status name_state_directory(wordcount *wc, kwr_error *err) {
     const wc_options *options = wc->options;
     const bool given = options->state_directory != NULL;
-    const char *path = given ? options->state_directory : options->root;
+    const char *beside = strstr(options->root, "://") == NULL ? options->root : options->output;
+    const char *path = given ? options->state_directory : beside;
     size_t size = strlen(path);
     while (size > 1 && path[size - 1] == '/')
         size--;

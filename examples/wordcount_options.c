@@ -19,7 +19,7 @@ static const char usage_text[] =
     "\n"
     "  --input FILE           a file to read; may be given several times\n"
     "  --output DIR           where the counts go\n"
-    "  --checkpoints URI      where checkpoints go: a path or file: URI\n"
+    "  --checkpoints URI      where checkpoints go: a path, file:, webhdfs: or swebhdfs: URI\n"
     "  --parallelism N        counting and writing tasks; may change at each start (default 2)\n"
     "  --max-parallelism M    key groups, fixed by the first checkpoint (default 128)\n"
     "  --backend memory|rocksdb\n"
@@ -161,10 +161,10 @@ static wc_parsed parse_checkpoints(const char *text, wc_options *out) {
     } else {
         /* A scheme is letters, digits, '+', '-', '.' before a ':'; a path with a ':' has a '/'. */
         const size_t scheme = strcspn(text, ":/");
-        if (text[scheme] == ':') path = "";
+        if (text[scheme] == ':' && strncmp(text + scheme, "://", 3) != 0) path = "";
     }
     if (*path == '\0') {
-        return usage("--checkpoints: '%s' is not a path or a file: URI", text);
+        return usage("--checkpoints: '%s' is not a path or the URI of a storage", text);
     }
     out->checkpoints = text;
     out->root = path;

@@ -27,6 +27,7 @@ static const char *const parameters[] = {
     "connect_ms",
     "stall_ms",
     "retry_ms",
+    "retry_wait_ms",
     "replication",
     "block_size",
     "conf",
@@ -86,12 +87,15 @@ static kwr_status read_options(kwr_webhdfs *c, kwr_http_options *http, kwr_error
     KWR_TRY(read_auth(c, err));
     c->redirect = kwr_location_get(l, "redirect");
     uint64_t connect = 5000, stall = 30000, retry = c->policy.budget_ms;
+    uint64_t wait = c->policy.first_ms;
     KWR_TRY(kwr_location_number(l, "connect_ms", 1, 600000, &connect, err));
     KWR_TRY(kwr_location_number(l, "stall_ms", 1, 600000, &stall, err));
     KWR_TRY(kwr_location_number(l, "retry_ms", 0, 3600000, &retry, err));
+    KWR_TRY(kwr_location_number(l, "retry_wait_ms", 1, 60000, &wait, err));
     KWR_TRY(kwr_location_number(l, "replication", 1, 512, &c->replication, err));
     KWR_TRY(kwr_location_number(l, "block_size", 1048576, 1ull << 40, &c->block_size, err));
     c->policy.budget_ms = (uint32_t)retry;
+    c->policy.first_ms = (uint32_t)wait;
     *http = (kwr_http_options){
         .ca_file = kwr_location_get(l, "ca"),
         .certificate_file = kwr_location_get(l, "cert"),

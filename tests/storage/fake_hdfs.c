@@ -390,6 +390,7 @@ static void spoil(fake_hdfs *f, const loopback_request *r, loopback_reply *reply
     case FAKE_CUT_BEFORE:
         boolean(reply, true);
         reply->cut = f->plan.cut + 1;
+        reply->cut_short = true;
         break;
     case FAKE_FOREIGN:
         loopback_text(reply, 307, "text/plain", "%s", "");

@@ -210,8 +210,9 @@ static bool answer(connection *c, const loopback_request *request, const loopbac
     uint8_t *bytes = malloc(all + 1);
     memcpy(bytes, head, head_size);
     if (all > head_size) memcpy(bytes + head_size, reply->body, all - head_size);
-    const bool cut = reply->cut > 0 && reply->cut - 1 < all;
-    const bool sent = send_all(c->fd, bytes, cut ? reply->cut - 1 : all, reply->slow_ms);
+    const bool cut = reply->cut > 0 && (reply->cut - 1 < all || reply->cut_short);
+    const size_t part = cut && reply->cut - 1 < all ? reply->cut - 1 : all - (cut ? 1 : 0);
+    const bool sent = send_all(c->fd, bytes, part, reply->slow_ms);
     free(bytes);
     if (cut && reply->cut_reset) reset_on_close(c->fd);
     return sent && !cut && !reply->close && !reply->raw;

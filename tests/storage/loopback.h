@@ -34,6 +34,7 @@ typedef struct loopback_reply {
     bool reset;     /* no answer: the connection is reset */
     size_t cut;     /* when not 0: only cut - 1 bytes are sent, then the connection ends */
     bool cut_reset; /* ... by a reset */
+    bool cut_short; /* ... and at least the last byte is missing */
     int delay_ms;   /* before anything is sent */
     int slow_ms;    /* between one byte and the next */
     bool close;     /* after the answer */
