@@ -30,7 +30,6 @@ static const char *const parameters[] = {
     "retry_wait_ms",
     "replication",
     "block_size",
-    "conf",
 };
 
 static kwr_status read_nodes(kwr_webhdfs *c, kwr_error *err) {

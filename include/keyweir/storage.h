@@ -46,7 +46,8 @@ typedef struct kwr_storage_ops {
     /* Only an empty directory. */
     kwr_status (*dir_remove)(kwr_storage *storage, kwr_storage_dir *parent, const char *name,
                              kwr_error *err);
-    /* A new file; KWR_ERR_EXISTS. Its name may be visible before it is finished. */
+    /* A new file; KWR_ERR_EXISTS, which some storages notice in finish() only. Its name may be
+     * visible before it is finished. */
     kwr_status (*create)(kwr_storage *storage, kwr_storage_dir *dir, const char *name,
                          kwr_storage_writer **out, kwr_error *err);
     kwr_status (*write)(kwr_storage *storage, kwr_storage_writer *writer, const void *data,
@@ -86,10 +87,12 @@ struct kwr_storage {
 };
 
 /*
- * Opens the storage a URI names: "file:/path", "file:///path", a plain path, or "memory:" (empty
- * and private to this object). With `create` a missing root directory is made. The storage must
- * outlive everything opened on it. Fails with KWR_ERR_RANGE (not a URI we know), KWR_ERR_MISSING,
- * KWR_ERR_REFUSED (a root another user could tamper with), KWR_ERR_IO, KWR_ERR_NOMEM.
+ * Opens the storage a URI names: "file:/path", "file:///path", a plain path, "memory:" (empty and
+ * private to this object), or "webhdfs://host:port,.../path" (HDFS, see docs/hdfs.md). With
+ * `create` a missing root directory is made. The storage must outlive everything opened on it.
+ * Fails with KWR_ERR_RANGE (not a URI we know), KWR_ERR_MISSING, KWR_ERR_REFUSED (a root another
+ * user could tamper with), KWR_ERR_UNSUPPORTED (a build without libcurl), KWR_ERR_IO,
+ * KWR_ERR_NOMEM.
  */
 KWR_API KWR_CHECK kwr_status kwr_storage_open(const kwr_env *env, const char *uri, bool create,
                                               kwr_storage **out, kwr_error *err);

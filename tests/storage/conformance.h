@@ -21,6 +21,7 @@ typedef struct storage_place {
 typedef struct storage_opener {
     void (*open)(storage_place *place);  /* env is set; fails the test on errors */
     void (*close)(storage_place *place); /* after the storage was closed; clears the place away */
+    bool slow;                           /* a real server: of exhaustive loops only some rounds */
     size_t large;                        /* bytes of the large file; 0: 24 MiB */
 } storage_opener;
 

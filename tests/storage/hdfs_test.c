@@ -17,5 +17,5 @@ static void open_real(storage_place *place) {
     KWR_MUST_ERR(kwr_storage_open(place->env, place->uri, true, &place->storage, &err), err);
 }
 
-static const storage_opener real = { open_real, NULL, 0 };
+static const storage_opener real = { .open = open_real, .slow = true };
 STORAGE_CONFORMANCE(hdfs, real);

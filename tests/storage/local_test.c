@@ -5,7 +5,7 @@
 static void open_memory(storage_place *place) {
     KWR_MUST(kwr_storage_memory_open(place->env, 0, &place->storage, NULL));
 }
-static const storage_opener memory = { open_memory, NULL, 0 };
+static const storage_opener memory = { .open = open_memory };
 STORAGE_CONFORMANCE(memory, memory);
 
 static void open_file(storage_place *place) {
@@ -13,5 +13,5 @@ static void open_file(storage_place *place) {
     snprintf(place->uri, sizeof place->uri, "file:%s", kwr_test_path("storage"));
     KWR_MUST_ERR(kwr_storage_open(place->env, place->uri, true, &place->storage, &err), err);
 }
-static const storage_opener file = { open_file, NULL, 0 };
+static const storage_opener file = { .open = open_file };
 STORAGE_CONFORMANCE(file, file);

@@ -18,12 +18,12 @@ static void close_fake(storage_place *place) {
 }
 
 static void open_cluster(storage_place *place) { open_fake(place, NULL); }
-static const storage_opener cluster = { open_cluster, close_fake, 0 };
+static const storage_opener cluster = { .open = open_cluster, .close = close_fake };
 STORAGE_CONFORMANCE(webhdfs, cluster);
 
 static void open_gateway(storage_place *place) {
     const fake_options options = { .gateway = true, .no_batch = true, .no_file_id = true };
     open_fake(place, &options);
 }
-static const storage_opener gateway = { open_gateway, close_fake, 0 };
+static const storage_opener gateway = { .open = open_gateway, .close = close_fake };
 STORAGE_CONFORMANCE(httpfs, gateway);

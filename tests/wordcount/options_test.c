@@ -73,7 +73,7 @@ KWR_TEST(options, the_checkpoint_root_is_a_path_or_a_file_uri) {
         wc_options_done(&options);
     }
     USAGE("--checkpoints", "memory:");
-    USAGE("--checkpoints", "hdfs://host/x");
+    USAGE("--checkpoints", "hdfs:x");
     USAGE("--checkpoints", "file:");
     USAGE("--checkpoints", "");
 }
