@@ -508,11 +508,6 @@ static kwr_status publish_once(hdfs_storage *self, kwr_storage_dir *dir, const c
     KWR_TRY(temp_path(self, dir, name, &temp, err));
     candidate file = { .temp = temp, .path = path, .data = data, .size = size };
     kwr_status status = kwr_webhdfs_put(self->client, temp, data, size, &file.status, err);
-    /* That the temporary name is taken is no news of the real one. */
-    if (status == KWR_ERR_EXISTS || status == KWR_ERR_MISMATCH) {
-        status = KWR_ERR_IO;
-        if (err != NULL) err->status = status;
-    }
     if (status >= KWR_OK) status = take_name(self, &file, err);
     kwr_free_string(self->env, temp);
     return status;

@@ -298,10 +298,16 @@ kwr_status kwr_webhdfs_put(kwr_webhdfs *c, const char *path, const void *data, s
             again = true;
         }
         kwr_webhdfs_deed deed = KWR_WEBHDFS_NOT_DONE;
-        if (touched && kwr_webhdfs_delete(c, path, &deed, &repeated, NULL) < KWR_OK) return status;
+        if (touched && kwr_webhdfs_delete(c, path, &deed, &repeated, NULL) < KWR_OK) again = false;
         /* A try thought lost that arrives after its removal. */
         if (status == KWR_ERR_EXISTS) again = true;
-        if (!again || !kwr_retry_wait(&retry, c->env, 0)) return status;
+        if (!again || !kwr_retry_wait(&retry, c->env, 0)) {
+            /* Nobody else has this name: it says nothing of the one the caller has in mind. */
+            if (status != KWR_ERR_EXISTS && status != KWR_ERR_MISMATCH && status != KWR_ERR_MISSING)
+                return status;
+            if (err != NULL) err->status = KWR_ERR_IO;
+            return KWR_ERR_IO;
+        }
         if (status == KWR_ERR_EXISTS)
             (void)(kwr_webhdfs_delete(c, path, &deed, &repeated, NULL) < KWR_OK);
     }

@@ -268,6 +268,9 @@ kwr_status kwr_webhdfs_refusal(kwr_webhdfs *c, const char *op, const char *path,
                                kwr_webhdfs_error *why, kwr_error *err) {
     kwr_webhdfs_read_error(answer->status, (kwr_slice){ answer->body.data, answer->body.size },
                            why);
+    /* What is an unknown operation of a listing is a server in disorder elsewhere. */
+    if (why->status == KWR_ERR_UNSUPPORTED && strcmp(op, "LISTSTATUS_BATCH") != 0)
+        why->status = KWR_ERR_IO;
     char authority[KWR_AUTHORITY_MAX + 1];
     kwr_url_authority(node, authority);
     if (has_secret(c, why->message)) snprintf(why->message, sizeof why->message, "(not shown)");

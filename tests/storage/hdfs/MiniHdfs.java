@@ -13,11 +13,13 @@ import org.apache.hadoop.hdfs.MiniDFSCluster;
 import org.apache.hadoop.hdfs.MiniDFSNNTopology;
 import org.apache.hadoop.hdfs.protocol.HdfsConstants;
 import org.apache.hadoop.hdfs.protocol.HdfsConstants.SafeModeAction;
-import org.apache.hadoop.hdfs.server.namenode.NameNode;
+import org.apache.hadoop.hdfs.server.common.HdfsServerConstants;
+import org.apache.hadoop.hdfs.server.namenode.ha.HATestUtil;
 
 public final class MiniHdfs {
     private static MiniDFSCluster cluster;
     private static int active;
+    private static MiniDFSCluster.DataNodeProperties stopped;
 
     private static DistributedFileSystem files() throws Exception {
         return cluster.getFileSystem(active);
@@ -70,8 +72,6 @@ public final class MiniHdfs {
         }
     }
 
-    private static MiniDFSCluster.DataNodeProperties stopped;
-
     public static void main(String[] args) throws Exception {
         Configuration conf = new Configuration();
         conf.set("dfs.permissions.superusergroup", "keyweir");
@@ -84,10 +84,13 @@ public final class MiniHdfs {
         File base = new File(args[0]);
         cluster = new MiniDFSCluster.Builder(conf, base)
             .nnTopology(MiniDFSNNTopology.simpleHATopology(2))
-            .numDataNodes(3)
-            .checkDataNodeHostConfig(true)
+            .numDataNodes(0)
             .build();
         cluster.transitionToActive(0);
+        // A name node that was restarted calls its cluster by name: data nodes must know the name.
+        conf.setInt("dfs.replication", 3); // cut down to the number of data nodes there were
+        HATestUtil.setFailoverConfigurations(cluster, conf, "minidfs-ns");
+        cluster.startDataNodes(conf, 3, true, HdfsServerConstants.StartupOption.REGULAR, null);
         cluster.waitActive(0);
         files().mkdirs(new Path("/user"));
         files().setPermission(new Path("/user"), new FsPermission((short) 0777));

@@ -267,6 +267,7 @@ def main():
     parser.add_argument("--lines", type=int, default=4000)
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--backends", default="memory,rocksdb")
+    parser.add_argument("--only", default="", help="a regular expression on the steps' names")
     parser.add_argument("--counts", default="", help="a file for the counts 'passed failed'")
     options = parser.parse_args()
     for tool in ("java", "javac", "mvn"):
@@ -297,6 +298,8 @@ def main():
                               lambda run=run, backend=backend: run(options, cluster, backend,
                                                                    options.seed)))
         for text, step in steps:
+            if not re.search(options.only, text):
+                continue
             start = time.monotonic()
             try:
                 told = step()
