@@ -16,7 +16,7 @@ typedef enum kwr_page_kind {
     KWR_PAGE_DIRECTORY = 2, /* reserved: incremental checkpoints */
     KWR_PAGE_BLOB = 3,      /* one record too large for a page */
     KWR_PAGE_TREE = 4,      /* a leaf of one collection, or its record if too large for a page */
-    KWR_PAGE_DELTA = 5,     /* reserved: incremental checkpoints */
+    KWR_PAGE_DELTA = 5,     /* what changed on hash pages, see page_delta.h */
     KWR_PAGE_ENTRIES = 6,   /* canonical: entries one after the other, for every engine */
     KWR_PAGE_FILE = 7,      /* bytes of an engine's own file */
     KWR_PAGE_FILE_END = 8,  /* what that file is, behind its bytes */
@@ -38,7 +38,18 @@ typedef struct kwr_page_image {
     uint64_t epoch; /* of the engine, in which it was last changed; 0: not said */
     const void *bytes;
     size_t size;
+    /* Given to install(): the slots say in which epochs they were changed; what changes after the
+     * restore does so in epochs above `past`. */
+    bool marked;
+    uint64_t past;
 } kwr_page_image;
+
+/* What of a page is known below: then it is enough to say what changed after `since`, unless that
+ * or all that changed after `whole`, when it was last written as a whole, is too much. */
+typedef struct kwr_page_since {
+    uint64_t since; /* epochs; 0: nothing is known */
+    uint64_t whole;
+} kwr_page_since;
 
 typedef struct kwr_page_sink {
     void *ctx;
@@ -48,12 +59,18 @@ typedef struct kwr_page_sink {
      * changed since the view before says the same as it did then. A failure ends the walk.
      */
     kwr_status (*page)(void *ctx, const kwr_page_image *image, bool *wanted);
+    /*
+     * NULL, or asked next for a hash page that is wanted: which of its changes will do. Then what
+     * comes may be one delta of it (kind KWR_PAGE_DELTA).
+     */
+    kwr_status (*changed)(void *ctx, const kwr_page_image *image, kwr_page_since *out);
     /* Takes the bytes before it returns. A failure ends the walk and is returned by it. */
     kwr_status (*image)(void *ctx, const kwr_page_image *image);
     kwr_error *err; /* NULL, or where the engine says what it could not read itself */
 } kwr_page_sink;
 
 enum {
+    KWR_EPOCH_MARKS = 127,  /* an epoch's mark on a slot is 1 + epoch mod this */
     KWR_EPOCH_RESTORED = 1, /* of all images that came by install() */
     KWR_PAGE_OWNED = 64,    /* as depth: the image is part of the one entry of that hash */
 };

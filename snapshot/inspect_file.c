@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "backend/key_group.h"
+#include "backend/page_delta.h"
 #include "base/error.h"
 #include "snapshot/inspect_internal.h"
 
@@ -112,6 +113,11 @@ static kwr_status check_entry(void *ctx, const kwr_entry *entry) {
 static kwr_status check_content(const kwr_data_file *file, const kwr_data_entry *entry,
                                 const kwr_inspect_tally *tally, const kwr_page_image *image,
                                 kwr_error *err) {
+    kwr_error why = { 0 };
+    if (image->kind == KWR_PAGE_DELTA)
+        return kwr_delta_batch_check(image->bytes, image->size, &why) >= KWR_OK
+                   ? KWR_OK
+                   : kwr_data_image_fault(file, entry, KWR_ERR_CORRUPT, why.text, err);
     if (image->kind != KWR_PAGE_HASH && image->kind != KWR_PAGE_BLOB &&
         image->kind != KWR_PAGE_TREE && image->kind != KWR_PAGE_ENTRIES)
         return KWR_OK;
@@ -119,7 +125,6 @@ static kwr_status check_content(const kwr_data_file *file, const kwr_data_entry 
     entry_check check = { .tally = tally,
                           .by_hash = !tally->manifest->engine_key_groups &&
                                      !kwr_state_is_per_group(info->kind) };
-    kwr_error why = { 0 };
     const kwr_status status = kwr_page_image_walk(image, check_entry, &check, &why);
     if (status >= KWR_OK) return KWR_OK;
     if (status == KWR_ERR_NOMEM) return KWR_FAIL(err, status, 0, "no memory to check a page image");
@@ -289,6 +294,8 @@ static void count(const kwr_data_file *file, kwr_inspect_tally *tally) {
     for (uint64_t i = 0; i < file->file->images; i++) {
         kwr_data_entry entry;
         if (!kwr_data_file_entry(file, i, &entry)) continue;
+        /* With deltas the indexes do not say how many entries there are. */
+        if (entry.kind == KWR_PAGE_DELTA) __atomic_store_n(&tally->incomplete, 1, __ATOMIC_RELAXED);
         __atomic_fetch_add(&tally->sums[kwr_manifest_file_state(file->file, entry.state)],
                            entry.entries, __ATOMIC_RELAXED);
     }

@@ -16,7 +16,7 @@ typedef struct kwr_inspect_tally {
     const kwr_manifest_subtask *subtask;
     kwr_data_owner owner;
     uint64_t *sums;      /* of entries, for each state; atomic */
-    uint32_t incomplete; /* atomic: an index could not be read */
+    uint32_t incomplete; /* atomic: an index could not be read, or deltas change what they say */
     struct kwr_inspect_tally *next;
 } kwr_inspect_tally;
 

@@ -4,10 +4,12 @@
 
 #include <string.h>
 
+#include "backend/page_delta.h"
 #include "base/error.h"
 
 enum {
     SLOTS_FIRST = 16,
+    KWR_PAGE_TIER = 4, /* steps of one level become one */
     /* Files may hold so many quarters of what is used of them before some are rewritten. */
     HELD_QUARTERS = 7,
 };
@@ -39,9 +41,11 @@ static void file_done(kwr_page_base *base, kwr_page_file *file) {
 void kwr_page_base_free(kwr_page_base *base) {
     if (base == NULL) return;
     const kwr_env *env = base->env;
-    for (uint32_t i = 0; i < base->key_groups.count; i++)
-        kwr_free(env, base->groups[i].slots,
-                 base->groups[i].capacity * sizeof *base->groups[i].slots);
+    for (uint32_t i = 0; i < base->key_groups.count; i++) {
+        const kwr_page_group *group = &base->groups[i];
+        kwr_free(env, group->slots, group->capacity * sizeof *group->slots);
+        kwr_free(env, group->batches, group->batch_capacity * sizeof *group->batches);
+    }
     for (size_t i = 0; i < base->file_count; i++)
         file_done(base, &base->files[i]);
     kwr_free(env, base->files, base->file_capacity * sizeof *base->files);
@@ -80,6 +84,16 @@ kwr_status kwr_page_base_file(kwr_page_base *base, const kwr_manifest_file *file
     return KWR_OK;
 }
 
+kwr_status kwr_page_base_refer(kwr_page_base *base, const kwr_page_file *file, uint32_t *index) {
+    KWR_TRY(kwr_page_base_file(base, &file->listed, file->owned_bytes, index));
+    kwr_page_file *made = &base->files[*index];
+    made->checkpoint = file->checkpoint;
+    made->epoch = file->epoch;
+    made->deltas = file->deltas;
+    made->level = file->level;
+    return KWR_OK;
+}
+
 /* ---- places ---- */
 
 static size_t slot_of(const kwr_page_group *group, uint64_t id) {
@@ -94,8 +108,8 @@ static kwr_page_place *place_of(const kwr_page_group *group, uint64_t id) {
 }
 
 static bool grow(kwr_page_base *base, kwr_page_group *group) {
-    kwr_page_group larger = { .capacity = group->capacity == 0 ? SLOTS_FIRST : group->capacity * 2,
-                              .count = group->count };
+    kwr_page_group larger = *group;
+    larger.capacity = group->capacity == 0 ? SLOTS_FIRST : group->capacity * 2;
     larger.slots = kwr_calloc(base->env, larger.capacity * sizeof *larger.slots);
     if (larger.slots == NULL) return false;
     for (size_t i = 0; i < group->capacity; i++)
@@ -174,7 +188,7 @@ static bool within(kwr_key_group_range range, uint32_t key_group) {
 
 kwr_status kwr_page_base_note(kwr_page_base *base, const kwr_data_file *file,
                               kwr_key_group_range theirs, const uint32_t *state_ids,
-                              size_t state_count) {
+                              size_t state_count, uint64_t epoch, uint8_t level) {
     uint64_t owned_bytes = 0;
     uint32_t index = 0;
     kwr_data_entry entry;
@@ -188,9 +202,20 @@ kwr_status kwr_page_base_note(kwr_page_base *base, const kwr_data_file *file,
     const kwr_status status = note_file(base, &listed, owned_bytes, &index);
     kwr_free(base->env, (void *)listed.states, listed.state_count * sizeof(uint32_t));
     KWR_TRY(status);
+    base->files[index].checkpoint = file->header.checkpoint;
+    base->files[index].epoch = epoch;
+    base->files[index].level = level;
     for (uint64_t i = 0; i < file->file->images; i++) {
         if (!kwr_data_file_entry(file, i, &entry) || !within(base->key_groups, entry.key_group))
             continue;
+        if (entry.kind == KWR_PAGE_DELTA) {
+            const kwr_page_batch batch = { .file = index,
+                                           .image = (uint32_t)i,
+                                           .bytes = KWR_DATA_PREFIX_SIZE + entry.stored };
+            base->files[index].deltas = true;
+            KWR_TRY(kwr_page_base_batch(base, entry.key_group, &batch));
+            continue;
+        }
         const kwr_page_place place = {
             .id = entry.page_id,
             .file = index,
@@ -201,6 +226,80 @@ kwr_status kwr_page_base_note(kwr_page_base *base, const kwr_data_file *file,
         KWR_TRY(kwr_page_base_add(base, entry.key_group, &place));
     }
     return KWR_OK;
+}
+
+kwr_status kwr_page_base_batch(kwr_page_base *base, uint32_t key_group,
+                               const kwr_page_batch *batch) {
+    kwr_page_group *group = &base->groups[key_group - base->key_groups.first];
+    if (!kwr_grow_array(base->env, (void **)&group->batches, &group->batch_capacity,
+                        group->batch_count + 1, sizeof *group->batches))
+        return KWR_ERR_NOMEM;
+    group->batches[group->batch_count++] = *batch;
+    return KWR_OK;
+}
+
+/* ---- tiers ---- */
+
+typedef struct delta_step {
+    uint64_t checkpoint;
+    uint64_t epoch;
+    uint8_t level;
+    bool refer;
+} delta_step;
+
+/* All steps, ascending. */
+static size_t list_steps(const kwr_page_base *base, const bool *refer, delta_step *steps) {
+    size_t count = 0;
+    for (size_t i = 0; i < base->file_count; i++) {
+        const kwr_page_file *file = &base->files[i];
+        if (!file->deltas) continue;
+        size_t at = count;
+        while (at > 0 && steps[at - 1].checkpoint > file->checkpoint)
+            at--;
+        if (at > 0 && steps[at - 1].checkpoint == file->checkpoint) {
+            steps[at - 1].refer = steps[at - 1].refer && refer[i];
+            if (steps[at - 1].level < file->level) steps[at - 1].level = file->level;
+            continue;
+        }
+        memmove(&steps[at + 1], &steps[at], (count - at) * sizeof *steps);
+        steps[at] = (delta_step){ file->checkpoint, file->epoch, file->level, refer[i] };
+        count++;
+    }
+    return count;
+}
+
+/* Takes the last steps of at most this level into the new one. */
+static size_t below_level(const delta_step *steps, size_t count, uint8_t level) {
+    while (count > 0 && steps[count - 1].level <= level)
+        count--;
+    return count;
+}
+
+bool kwr_page_base_cover(const kwr_page_base *base, const bool *refer, kwr_page_cover *out) {
+    delta_step *steps = kwr_alloc_array(base->env, base->file_count + 1, sizeof *steps);
+    if (steps == NULL) return false;
+    const size_t all = list_steps(base, refer, steps);
+    size_t count = 0;
+    while (count < all && steps[count].refer)
+        count++;
+    uint8_t level = 0;
+    for (;;) {
+        const size_t rest = below_level(steps, count, level);
+        const bool full = count - rest >= KWR_PAGE_TIER - 1;
+        if (!full && count < KWR_PAGE_STEPS_MAX) break;
+        count = rest;
+        if (level + 1 < KWR_DELTA_LEVELS)
+            level++;
+        else
+            break;
+    }
+    *out = (kwr_page_cover){ .level = level };
+    if (count > 0) {
+        out->checkpoint = steps[count - 1].checkpoint;
+        out->epoch = steps[count - 1].epoch;
+    }
+    kwr_free(base->env, steps, (base->file_count + 1) * sizeof *steps);
+    return true;
 }
 
 /* ---- what is worth keeping ---- */
@@ -250,6 +349,11 @@ static kwr_status list_used(kwr_page_base *base) {
             uint8_t *map = (uint8_t *)base->files[place->file].listed.used;
             if (map != NULL) map[place->image / 8] |= (uint8_t)(1U << place->image % 8);
         }
+        for (size_t i = 0; i < group->batch_count; i++) {
+            const kwr_page_batch *batch = &group->batches[i];
+            uint8_t *map = (uint8_t *)base->files[batch->file].listed.used;
+            if (map != NULL) map[batch->image / 8] |= (uint8_t)(1U << batch->image % 8);
+        }
     }
     return KWR_OK;
 }
@@ -269,6 +373,8 @@ static void forget_files(kwr_page_base *base, uint32_t *moved) {
         kwr_page_group *group = &base->groups[g];
         for (size_t i = 0; i < group->capacity; i++)
             if (group->slots[i].id != 0) group->slots[i].file = moved[group->slots[i].file];
+        for (size_t i = 0; i < group->batch_count; i++)
+            group->batches[i].file = moved[group->batches[i].file];
     }
 }
 
@@ -280,6 +386,10 @@ kwr_status kwr_page_base_seal(kwr_page_base *base) {
             if (place->id == 0) continue;
             base->files[place->file].used++;
             base->files[place->file].used_bytes += place->bytes;
+        }
+        for (size_t i = 0; i < group->batch_count; i++) {
+            base->files[group->batches[i].file].used++;
+            base->files[group->batches[i].file].used_bytes += group->batches[i].bytes;
         }
     }
     for (size_t i = 0; i < base->file_count; i++)

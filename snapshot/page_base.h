@@ -20,11 +20,20 @@ typedef struct kwr_page_place {
     uint32_t entries;
 } kwr_page_place;
 
+/* A batch of deltas. */
+typedef struct kwr_page_batch {
+    uint32_t file;
+    uint32_t image;
+    uint32_t bytes;
+} kwr_page_batch;
+
 /* The images of one key group. */
 typedef struct kwr_page_group {
     kwr_page_place *slots;
     size_t capacity; /* a power of two, or 0 */
     size_t count;
+    kwr_page_batch *batches;
+    size_t batch_count, batch_capacity;
 } kwr_page_group;
 
 /* A data file, and what of it is in use. */
@@ -33,6 +42,10 @@ typedef struct kwr_page_file {
     uint64_t owned_bytes;     /* of images in our key groups, used or not */
     uint32_t used;            /* images */
     uint64_t used_bytes;
+    uint64_t checkpoint; /* for which it was written */
+    uint64_t epoch;      /* of the engine, whose pages stood in it as they were then */
+    bool deltas;         /* it holds batches */
+    uint8_t level;       /* of these */
 } kwr_page_file;
 
 typedef struct kwr_page_base {
@@ -45,10 +58,11 @@ typedef struct kwr_page_base {
 } kwr_page_base;
 
 /* All images of a data file (in shared/) in use in `theirs` and our key groups, with the ids that
- * its subtask's states have here. */
+ * its subtask's states have here; the epoch its pages have after the restore, the level of its
+ * batches. */
 kwr_status kwr_page_base_note(kwr_page_base *base, const kwr_data_file *file,
                               kwr_key_group_range theirs, const uint32_t *state_ids,
-                              size_t state_count);
+                              size_t state_count, uint64_t epoch, uint8_t level);
 /* NULL: no memory. */
 kwr_page_base *kwr_page_base_new(const kwr_env *env, kwr_key_group_range key_groups);
 void kwr_page_base_free(kwr_page_base *base); /* NULL is a no-op */
@@ -56,6 +70,11 @@ void kwr_page_base_free(kwr_page_base *base); /* NULL is a no-op */
 /* A copy of `file` with nothing used of it; *index says where it is. */
 kwr_status kwr_page_base_file(kwr_page_base *base, const kwr_manifest_file *file,
                               uint64_t owned_bytes, uint32_t *index);
+/* Likewise a file of the base before. */
+kwr_status kwr_page_base_refer(kwr_page_base *base, const kwr_page_file *file, uint32_t *index);
+/* Likewise a batch. */
+kwr_status kwr_page_base_batch(kwr_page_base *base, uint32_t key_group,
+                               const kwr_page_batch *batch);
 /* `place` is not there yet. Threads may add to different key groups. */
 kwr_status kwr_page_base_add(kwr_page_base *base, uint32_t key_group, const kwr_page_place *place);
 /* The image of a page in shared/; NULL: there is none that a later checkpoint can refer to. */
@@ -68,6 +87,23 @@ const kwr_page_place *kwr_page_base_find(const kwr_page_base *base, uint32_t key
  * says which may be referred to and is made false for these.
  */
 void kwr_page_base_plan(const kwr_page_base *base, bool *refer);
+
+/*
+ * Deltas lie in tiers. A *step* is what one checkpoint wrote as deltas, on top of the step before.
+ * Three steps of one level and a fourth become one of the next level, so that there are never more
+ * than nine and no page takes more than ten reads.
+ */
+typedef struct kwr_page_cover {
+    uint64_t checkpoint; /* steps up to this one stay, the new one goes on top; 0: none stays */
+    uint64_t epoch;      /* of that step */
+    uint8_t level;       /* of the new one */
+} kwr_page_cover;
+
+enum { KWR_PAGE_STEPS_MAX = 9 };
+
+/* Which steps the next checkpoint keeps, of those of which all files may be referred to. False: no
+ * memory. */
+bool kwr_page_base_cover(const kwr_page_base *base, const bool *refer, kwr_page_cover *out);
 
 /*
  * When all places are there: counts what is used of each file, forgets files of which nothing is,

@@ -77,6 +77,7 @@ static kwr_status restore(kwr_restore_job *job, const char *name, const kwr_slic
     if (status < KWR_OK && status != KWR_ERR_MISSING) return status;
     KWR_TRY(kwr_restore_open_files(job, err));
     KWR_TRY(kwr_restore_choose_adoption(job, err));
+    KWR_TRY(kwr_restore_read_deltas(job, err));
     KWR_TRY(kwr_restore_begin_set(job, err));
     kwr_backend *backend = NULL;
     KWR_TRY(
@@ -110,6 +111,7 @@ void kwr_restore_job_free(kwr_restore_job *job) {
         }
         kwr_subtask_part_free(s->part);
     }
+    kwr_page_deltas_free(job->deltas);
     kwr_free(job->env, job->runs, job->run_capacity * sizeof *job->runs);
     kwr_job_dirs_close(&job->dirs);
     if (job->arena != NULL) kwr_arena_free(job->arena);

@@ -38,11 +38,12 @@ static kwr_status note_pages(const kwr_restore_job *job, kwr_lineage_set *set) {
         const kwr_restore_source *s = &job->sources[job->file_sources[i]];
         const kwr_manifest_subtask *subtask = &s->part->subtask;
         if (!s->foreign && !s->files && job->files[i].file->name != NULL)
-            status = kwr_page_base_note(base, &job->files[i], subtask->key_groups, s->state_ids,
-                                        subtask->state_count);
+            status = kwr_page_base_note(
+                base, &job->files[i], subtask->key_groups, s->state_ids, subtask->state_count,
+                kwr_restore_epoch(job, job->files[i].header.checkpoint), job->levels[i]);
     }
     if (status >= KWR_OK) {
-        base->epoch = KWR_EPOCH_RESTORED;
+        base->epoch = job->version_count + 1;
         status = kwr_page_base_seal(base);
     }
     if (status >= KWR_OK) return kwr_lineage_set_pages(set, base);

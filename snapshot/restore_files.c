@@ -78,7 +78,7 @@ static kwr_status plan_file(kwr_restore_job *job, uint32_t index, kwr_error *err
     for (uint64_t i = 0; i < file->file->images; i++) {
         kwr_data_entry entry;
         const bool used = kwr_data_file_entry(file, i, &entry);
-        const bool use = used && owned(job, entry.key_group);
+        const bool use = used && owned(job, entry.key_group) && entry.kind != KWR_PAGE_DELTA;
         if (count > 0 && (!use || bytes >= RUN_BYTES)) {
             KWR_TRY(add_run(job, index, first, count, err));
             count = 0;
@@ -91,14 +91,16 @@ static kwr_status plan_file(kwr_restore_job *job, uint32_t index, kwr_error *err
     return count > 0 ? add_run(job, index, first, count, err) : KWR_OK;
 }
 
-/* The indexes of a handle's files add up to what its states hold. */
+/* The indexes of a handle's files add up to what its states hold, unless deltas change that. */
 static kwr_status check_entries(const kwr_restore_job *job, size_t which, size_t first_file,
                                 kwr_error *err) {
     const kwr_manifest_subtask *subtask = &job->sources[which].part->subtask;
     uint64_t *sums = kwr_arena_array(job->arena, subtask->state_count, sizeof *sums);
     if (sums == NULL) return kwr_restore_no_memory(err);
-    for (size_t i = 0; i < subtask->file_count; i++)
+    for (size_t i = 0; i < subtask->file_count; i++) {
+        if (kwr_page_deltas_in(&job->files[first_file + i])) return KWR_OK;
         kwr_data_file_count(&job->files[first_file + i], sums);
+    }
     for (size_t i = 0; i < subtask->state_count; i++)
         if (sums[i] != subtask->states[i].entries)
             return KWR_FAIL(err, KWR_ERR_CORRUPT, 0,

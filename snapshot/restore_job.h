@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A restore on its way, shared by restore.c (all of it) and its parts: restore_handles.c,
- * restore_files.c, restore_load.c, restore_base.c and restore_adopt.c.
+ * restore_files.c, restore_deltas.c, restore_load.c, restore_base.c and restore_adopt.c.
  */
 #ifndef KWR_SNAPSHOT_RESTORE_JOB_H
 #define KWR_SNAPSHOT_RESTORE_JOB_H
@@ -13,6 +13,7 @@
 #include "snapshot/data_reader.h"
 #include "snapshot/lineage.h"
 #include "snapshot/log.h"
+#include "snapshot/page_deltas.h"
 
 /* Consecutive images of one file, read together. */
 typedef struct kwr_image_run {
@@ -64,6 +65,10 @@ typedef struct kwr_restore_job {
     kwr_data_file *files;
     uint32_t *file_sources; /* which handle a file belongs to */
     size_t file_count;
+    kwr_page_deltas *deltas;
+    uint8_t *levels;    /* of each file: of its deltas */
+    uint64_t *versions; /* of all files, ascending; the i-th becomes epoch 1 + i */
+    size_t version_count;
     kwr_image_run *runs;
     size_t run_count;
     size_t run_capacity;
@@ -101,6 +106,13 @@ kwr_status kwr_restore_states(kwr_restore_job *job, kwr_error *err);
 
 /* Opens the data files with owned key groups, loads their indexes, plans the runs. */
 kwr_status kwr_restore_open_files(kwr_restore_job *job, kwr_error *err);
+
+/* ---- restore_deltas.c ---- */
+
+/* Reads the deltas of owned key groups, all of them: a page needs them when it comes. */
+kwr_status kwr_restore_read_deltas(kwr_restore_job *job, kwr_error *err);
+/* The epoch of what was written for that checkpoint. */
+uint64_t kwr_restore_epoch(const kwr_restore_job *job, uint64_t checkpoint);
 
 /* ---- restore_load.c ---- */
 

@@ -16,6 +16,7 @@ typedef struct worker {
     kwr_error err;
     kwr_buffer stored;
     kwr_buffer plain;
+    kwr_buffer made; /* a page with its deltas */
 } worker;
 
 /* Makes room for `size` bytes; what was there is forgotten. */
@@ -33,9 +34,15 @@ static kwr_status install(worker *w, const kwr_data_file *file, const kwr_restor
     if (good == KWR_ERR_CORRUPT && KWR_PLANTED(damaged_image_skipped)) return KWR_OK;
     KWR_TRY(good);
     image.state = s->state_ids[image.state];
+    image.epoch = kwr_restore_epoch(w->job, file->header.checkpoint);
+    image.past = w->job->version_count;
     kwr_error why = { 0 };
-    const kwr_status status = s->foreign ? kwr_backend_load_image(w->job->backend, &image, &why)
-                                         : w->job->ops->install(w->job->engine, &image, &why);
+    kwr_page_image whole;
+    kwr_status status = kwr_page_deltas_apply(w->job->deltas, file->header.checkpoint, &image,
+                                              &w->made, &whole, &why);
+    if (status >= KWR_OK)
+        status = s->foreign ? kwr_backend_load_image(w->job->backend, &whole, &why)
+                            : w->job->ops->install(w->job->engine, &whole, &why);
     if (status == KWR_ERR_CORRUPT)
         return kwr_data_image_fault(file, entry, status, why.text, &w->err);
     if (status < KWR_OK) w->err = why;
@@ -84,7 +91,7 @@ kwr_status kwr_restore_load(kwr_restore_job *job, kwr_error *err) {
     if (workers == NULL || fans == NULL) return kwr_restore_no_memory(err);
     for (size_t i = 0; i < count; i++) {
         workers[i].job = job;
-        workers[i].stored.env = workers[i].plain.env = job->env;
+        workers[i].stored.env = workers[i].plain.env = workers[i].made.env = job->env;
         fans[i].work = (kwr_work){ .run = run_worker, .ctx = &workers[i] };
     }
     kwr_fan_run(job->env, fans, count);
@@ -100,17 +107,22 @@ kwr_status kwr_restore_load(kwr_restore_job *job, kwr_error *err) {
         }
         kwr_buffer_free(&w->stored);
         kwr_buffer_free(&w->plain);
+        kwr_buffer_free(&w->made);
     }
     return status;
 }
 
 /* By the owner, after all that the engine takes itself. */
 kwr_status kwr_restore_load_foreign(kwr_restore_job *job, kwr_error *err) {
-    worker w = { .job = job, .stored = { .env = job->env }, .plain = { .env = job->env } };
+    worker w = { .job = job,
+                 .stored = { .env = job->env },
+                 .plain = { .env = job->env },
+                 .made = { .env = job->env } };
     for (size_t i = 0; i < job->run_count && w.status >= KWR_OK; i++)
         if (run_source(job, &job->runs[i])->foreign) w.status = load_run(&w, &job->runs[i]);
     kwr_buffer_free(&w.stored);
     kwr_buffer_free(&w.plain);
+    kwr_buffer_free(&w.made);
     if (w.status < KWR_OK && err != NULL) {
         *err = w.err;
         err->status = w.status;

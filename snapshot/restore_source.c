@@ -28,6 +28,8 @@ bool kwr_restore_can_be_lazy(const kwr_restore_job *job, const char **why) {
                  kwr_lineage_is_of_job(job->lineage, job->files[i].header.job_uid))
             /* Nothing would keep its files. */
             no = "the state is of another operator of the same job";
+        else if (kwr_page_deltas_in(&job->files[i]))
+            no = "the checkpoint holds deltas of pages";
         else if (job->files[i].file->images > UINT32_MAX)
             no = "a data file has too many images";
     }

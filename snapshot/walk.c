@@ -9,6 +9,7 @@
 #include "keyweir/snapshot.h"
 #include "snapshot/checkpoint.h"
 #include "snapshot/data_reader.h"
+#include "snapshot/page_deltas.h"
 #include "snapshot/storage.h"
 
 typedef struct walk_job {
@@ -23,6 +24,8 @@ typedef struct walk_job {
     char inline_path[KWR_STORAGE_PATH_MAX];
     kwr_buffer stored;
     kwr_buffer plain;
+    kwr_buffer made;         /* a page with its deltas */
+    kwr_page_deltas *deltas; /* of the subtask at hand; or NULL */
     kwr_error *err;
     /* of the image at hand */
     const kwr_manifest_operator *op;
@@ -40,7 +43,7 @@ static kwr_status give_entry(void *ctx, const kwr_entry *entry) {
 
 static kwr_status walk_image(walk_job *job, const kwr_data_file *file, uint64_t index) {
     kwr_data_entry entry;
-    if (!kwr_data_file_entry(file, index, &entry)) return KWR_OK;
+    if (!kwr_data_file_entry(file, index, &entry) || entry.kind == KWR_PAGE_DELTA) return KWR_OK;
     const size_t size = KWR_DATA_PREFIX_SIZE + (size_t)entry.stored;
     job->stored.size = job->plain.size = 0;
     uint8_t *bytes = kwr_buffer_extend(&job->stored, size);
@@ -51,7 +54,10 @@ static kwr_status walk_image(walk_job *job, const kwr_data_file *file, uint64_t 
     KWR_TRY(kwr_data_file_read(file, entry.offset, bytes, size, job->err));
     KWR_TRY(kwr_data_image(file, &entry, bytes, plain, &image, job->err));
     kwr_error why = { 0 };
-    const kwr_status status = kwr_page_image_walk(&image, give_entry, job, &why);
+    kwr_page_image whole;
+    kwr_status status = kwr_page_deltas_apply(job->deltas, file->header.checkpoint, &image,
+                                              &job->made, &whole, &why);
+    if (status >= KWR_OK) status = kwr_page_image_walk(&whole, give_entry, job, &why);
     if (status == KWR_ERR_CORRUPT && !job->ended_by_caller)
         return kwr_data_image_fault(file, &entry, status, why.text, job->err);
     if (status < KWR_OK && !job->ended_by_caller && job->err != NULL) *job->err = why;
@@ -70,20 +76,41 @@ static kwr_status open_inline(walk_job *job) {
     return storage->ops->open(storage, job->dir, "inline", &job->inline_reader, &size, job->err);
 }
 
-static kwr_status walk_file(walk_job *job, const kwr_manifest_file *listed,
-                            const kwr_data_owner *owner) {
-    kwr_data_file file;
+static kwr_status open_file(walk_job *job, const kwr_manifest_file *listed,
+                            const kwr_data_owner *owner, kwr_data_file *out) {
     if (listed->name == NULL) {
         KWR_TRY(open_inline(job));
         kwr_data_file_of_reader(job->dirs->env, job->dirs->storage, job->inline_reader,
-                                job->inline_path, listed, owner, &file);
+                                job->inline_path, listed, owner, out);
     } else {
         KWR_TRY(kwr_data_file_open(job->dirs->env, job->dirs->storage, job->dirs->shared, listed,
-                                   owner, &file, job->err));
+                                   owner, out, job->err));
     }
-    kwr_status status = kwr_data_file_load(&file, job->err);
+    return kwr_data_file_load(out, job->err);
+}
+
+static kwr_status walk_file(walk_job *job, const kwr_manifest_file *listed,
+                            const kwr_data_owner *owner) {
+    kwr_data_file file = { 0 };
+    kwr_status status = open_file(job, listed, owner, &file);
     for (uint64_t i = 0; i < listed->images && status >= KWR_OK; i++)
         status = walk_image(job, &file, i);
+    kwr_data_file_close(&file);
+    return status;
+}
+
+/* What the images of the subtask's pages have to be put together with. */
+static kwr_status read_deltas(walk_job *job, const kwr_manifest_file *listed,
+                              const kwr_data_owner *owner) {
+    kwr_data_file file = { 0 };
+    kwr_status status = open_file(job, listed, owner, &file);
+    if (status >= KWR_OK && kwr_page_deltas_in(&file)) {
+        if (job->deltas == NULL) job->deltas = kwr_page_deltas_new(job->dirs->env);
+        status = job->deltas == NULL
+                     ? KWR_FAIL(job->err, KWR_ERR_NOMEM, 0, "no memory to read '%s'", file.path)
+                     : kwr_page_deltas_read(job->deltas, &file, job->subtask->key_groups, NULL,
+                                            job->err);
+    }
     kwr_data_file_close(&file);
     return status;
 }
@@ -151,9 +178,14 @@ static kwr_status walk_subtask(walk_job *job) {
         .max_parallelism = kwr_manifest_key_groups(job->manifest, job->subtask),
         .seed = job->manifest->seed,
     };
-    for (size_t i = 0; i < job->subtask->file_count; i++)
-        KWR_TRY(walk_file(job, &job->subtask->files[i], &owner));
-    return KWR_OK;
+    kwr_status status = KWR_OK;
+    for (size_t i = 0; i < job->subtask->file_count && status >= KWR_OK; i++)
+        status = read_deltas(job, &job->subtask->files[i], &owner);
+    for (size_t i = 0; i < job->subtask->file_count && status >= KWR_OK; i++)
+        status = walk_file(job, &job->subtask->files[i], &owner);
+    kwr_page_deltas_free(job->deltas);
+    job->deltas = NULL;
+    return status;
 }
 
 static kwr_status walk_all(walk_job *job, const char *operator_id) {
@@ -180,10 +212,11 @@ kwr_status kwr_checkpoint_walk(const kwr_job_dirs *dirs, const kwr_limits *limit
         .dirs = dirs, .manifest = manifest, .fn = fn, .ctx = ctx, .directory = directory, .err = err
     };
     KWR_TRY(kwr_limits_complete(limits, &job.limits, err));
-    job.stored.env = job.plain.env = dirs->env;
+    job.stored.env = job.plain.env = job.made.env = dirs->env;
     const kwr_status status = walk_all(&job, operator_id);
     kwr_buffer_free(&job.stored);
     kwr_buffer_free(&job.plain);
+    kwr_buffer_free(&job.made);
     if (job.inline_reader != NULL)
         dirs->storage->ops->close_reader(dirs->storage, job.inline_reader);
     if (job.dir != NULL) dirs->storage->ops->dir_close(dirs->storage, job.dir);

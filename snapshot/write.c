@@ -64,21 +64,28 @@ static bool spilled(const kwr_write_job *job) {
     return __atomic_load_n(&job->spilled, __ATOMIC_RELAXED) != 0;
 }
 
-static kwr_status take_image(void *ctx, const kwr_page_image *image) {
-    kwr_write_unit *w = ctx;
+kwr_status kwr_write_image(kwr_write_unit *w, const kwr_page_image *image, uint64_t *stored) {
     kwr_write_job *job = w->job;
-    KWR_TRY(kwr_write_check_running(job, &w->err));
-    uint64_t added = w->writer.images == 0 ? KWR_DATA_FILE_FIXED : 0, stored = 0;
-    if (image->key_group >= job->view->max_parallelism || image->state >= job->view->table->count)
-        return KWR_FAIL(&w->err, KWR_ERR_MISUSE, 0,
-                        "the engine gave an image of an unknown state or key group");
-    KWR_TRY(kwr_data_writer_image(&w->writer, image, &job->limits, &stored, &w->err));
-    if (job->next != NULL) KWR_TRY(kwr_write_pages_note(w, image, stored));
-    added += stored;
+    uint64_t added = w->writer.images == 0 ? KWR_DATA_FILE_FIXED : 0;
+    KWR_TRY(kwr_data_writer_image(&w->writer, image, &job->limits, stored, &w->err));
+    added += *stored;
     const uint64_t total = __atomic_add_fetch(&job->bytes, added, __ATOMIC_RELAXED);
     if (total > job->inline_max) __atomic_store_n(&job->spilled, 1, __ATOMIC_RELAXED);
     if (w->writer.file == NULL && spilled(job)) KWR_TRY(kwr_write_create_file(w));
     return kwr_data_writer_flush(&w->writer, &w->err);
+}
+
+static kwr_status take_image(void *ctx, const kwr_page_image *image) {
+    kwr_write_unit *w = ctx;
+    kwr_write_job *job = w->job;
+    KWR_TRY(kwr_write_check_running(job, &w->err));
+    uint64_t stored = 0;
+    if (image->key_group >= job->view->max_parallelism || image->state >= job->view->table->count)
+        return KWR_FAIL(&w->err, KWR_ERR_MISUSE, 0,
+                        "the engine gave an image of an unknown state or key group");
+    if (image->kind == KWR_PAGE_DELTA) return kwr_write_deltas_take(w, image);
+    KWR_TRY(kwr_write_image(w, image, &stored));
+    return job->next != NULL ? kwr_write_pages_note(w, image, stored) : KWR_OK;
 }
 
 kwr_status kwr_write_begin(kwr_write_unit *w) {
@@ -93,11 +100,19 @@ kwr_status kwr_write_begin(kwr_write_unit *w) {
     return KWR_OK;
 }
 
+static kwr_status finish_file(kwr_write_unit *w) {
+    if (w->writer.file == NULL) return KWR_OK; /* inline, or too late to know */
+    KWR_TRY(kwr_data_writer_finish(&w->writer, &w->file, &w->err));
+    w->finished = true;
+    return KWR_OK;
+}
+
 static kwr_status write_groups(kwr_write_unit *w) {
     kwr_write_job *job = w->job;
     const kwr_view *view = job->view;
     kwr_page_sink sink = { .ctx = w,
                            .page = job->next == NULL ? NULL : kwr_write_pages_ask,
+                           .changed = job->with_deltas ? kwr_write_deltas_since : NULL,
                            .image = take_image,
                            .err = &w->err };
     KWR_TRY(kwr_write_begin(w));
@@ -109,11 +124,13 @@ static kwr_status write_groups(kwr_write_unit *w) {
         KWR_TRY(job->target->form == KWR_SNAPSHOT_CANONICAL
                     ? kwr_canonical_images(view, key_group, &sink)
                     : view->ops->view_images(view->engine_view, key_group, &sink));
+        KWR_TRY(kwr_write_deltas_flush(w));
     }
-    if (w->writer.file == NULL) return KWR_OK; /* inline, or too late to know */
-    KWR_TRY(kwr_data_writer_finish(&w->writer, &w->file, &w->err));
-    w->finished = true;
-    return KWR_OK;
+    KWR_TRY(finish_file(w));
+    if (w->deltas == NULL || w->deltas->writer.images == 0) return KWR_OK;
+    const kwr_status status = finish_file(w->deltas);
+    if (status < KWR_OK) w->err = w->deltas->err;
+    return status;
 }
 
 static void run_worker(void *ctx) {
@@ -125,11 +142,11 @@ static void run_worker(void *ctx) {
 /* ---- all of them ---- */
 
 static kwr_status write_images(kwr_write_job *job, kwr_error *err) {
-    kwr_fan *workers = kwr_arena_array(job->arena, job->unit_count, sizeof *workers);
+    kwr_fan *workers = kwr_arena_array(job->arena, job->workers, sizeof *workers);
     if (workers == NULL) return KWR_FAIL(err, KWR_ERR_NOMEM, 0, "no memory to write a snapshot");
-    for (size_t i = 0; i < job->unit_count; i++)
+    for (size_t i = 0; i < job->workers; i++)
         workers[i].work = (kwr_work){ .run = run_worker, .ctx = &job->units[i] };
-    kwr_fan_run(job->target->env, workers, job->unit_count);
+    kwr_fan_run(job->target->env, workers, job->workers);
     return KWR_OK;
 }
 
@@ -285,6 +302,7 @@ kwr_status kwr_write_make_units(kwr_write_job *job, size_t count, kwr_error *err
     for (size_t i = 0; i < count; i++) {
         units[i].job = job;
         units[i].writer.bytes.env = units[i].writer.index.env = job->target->env;
+        units[i].batch.env = job->target->env;
     }
     job->units = units;
     job->unit_count = count;
@@ -303,7 +321,10 @@ static kwr_status write_all(kwr_write_job *job, kwr_snapshot_result *out, kwr_er
         KWR_TRY(kwr_write_files(job, err));
     } else {
         KWR_TRY(count_states(job, err));
-        KWR_TRY(kwr_write_make_units(job, choose_workers(job), err));
+        const bool increments = job->format == NULL && job->target->lineage != NULL &&
+                                job->view->ops->view_epoch != NULL;
+        job->workers = choose_workers(job);
+        KWR_TRY(kwr_write_make_units(job, job->workers * (increments ? 2 : 1), err));
         if (job->format == NULL) KWR_TRY(kwr_write_pages_begin(job, err));
         KWR_TRY(write_images(job, err));
     }
@@ -330,6 +351,8 @@ kwr_status kwr_snapshot_write(kwr_view *view, const kwr_snapshot_target *options
     else
         for (size_t i = 0; i < job.unit_count; i++)
             kwr_data_writer_done(&job.units[i].writer);
+    for (size_t i = 0; i < job.unit_count; i++)
+        kwr_buffer_free(&job.units[i].batch);
     kwr_lineage_set_release(job.set);
     kwr_write_pages_end(&job);
     kwr_job_dirs_close(&job.dirs);

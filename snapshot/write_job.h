@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Writing a snapshot, shared by write.c (all of it, and page images), write_files.c (the files of
+ * Writing a snapshot, shared by write.c (all of it, and page images), write_pages.c
+ * and write_deltas.c (increments), write_files.c (the files of
  * engines that keep state in files) and write_handle.c (what is told of it).
  */
 #ifndef KWR_SNAPSHOT_WRITE_JOB_H
@@ -12,6 +13,7 @@
 #include "snapshot/data_writer.h"
 #include "snapshot/lineage.h"
 #include "snapshot/log.h"
+#include "snapshot/page_base.h"
 
 typedef struct kwr_write_job kwr_write_job;
 
@@ -23,6 +25,11 @@ typedef struct kwr_write_unit {
     bool created;       /* a file of this name is ours to remove */
     bool finished;      /* `file` is filled */
     uint32_t next_file; /* its number in job->next */
+    /* Deltas go into a file of their own, which goes as a whole when a later one covers it. */
+    struct kwr_write_unit *deltas; /* NULL: none are made */
+    kwr_buffer batch;              /* of deltas, not yet written */
+    kwr_page_image batch_image;    /* what it is */
+    uint32_t batch_count;
     char name[KWR_FILE_NAME_MAX];
     kwr_status status;
     kwr_error err;
@@ -56,6 +63,9 @@ struct kwr_write_job {
     const struct kwr_page_base *base; /* NULL: nothing */
     bool *refer;                      /* to this file of the base? */
     struct kwr_page_base *next;       /* NULL: no lineage */
+    bool with_deltas;
+    kwr_page_cover cover; /* what deltas go on top of */
+    size_t workers;       /* their units come first, then those of their deltas */
 };
 
 kwr_status kwr_write_check_running(const kwr_write_job *job, kwr_error *err);
@@ -63,6 +73,8 @@ kwr_status kwr_write_check_running(const kwr_write_job *job, kwr_error *err);
 kwr_status kwr_write_create_file(kwr_write_unit *unit);
 /* An empty data file with a header of its own. */
 kwr_status kwr_write_begin(kwr_write_unit *unit);
+/* Appends an image to the unit's file, which is created when it does not go inline. */
+kwr_status kwr_write_image(kwr_write_unit *unit, const kwr_page_image *image, uint64_t *stored);
 kwr_status kwr_write_make_units(kwr_write_job *job, size_t count, kwr_error *err);
 
 /* write_files.c */
@@ -77,6 +89,18 @@ kwr_status kwr_write_pages_ask(void *ctx, const kwr_page_image *image, bool *wan
 kwr_status kwr_write_pages_note(kwr_write_unit *unit, const kwr_page_image *image, uint64_t stored);
 /* All files in use; units have their names and places. */
 kwr_status kwr_write_pages_describe(kwr_write_job *job, kwr_subtask_part *part, kwr_error *err);
+
+/* write_deltas.c */
+
+/* Which tiers of the base stay. */
+kwr_status kwr_write_deltas_begin(kwr_write_job *job);
+/* They are in use, and units know where their deltas go. */
+kwr_status kwr_write_deltas_keep(kwr_write_job *job);
+/* For kwr_page_sink.changed of a unit. */
+kwr_status kwr_write_deltas_since(void *ctx, const kwr_page_image *image, kwr_page_since *out);
+kwr_status kwr_write_deltas_take(kwr_write_unit *unit, const kwr_page_image *delta);
+/* The unit's batch becomes an image; at the end of a key group at the latest. */
+kwr_status kwr_write_deltas_flush(kwr_write_unit *unit);
 
 /* write_handle.c */
 kwr_status kwr_write_handle(kwr_write_job *job, kwr_snapshot_result *out, kwr_error *err);

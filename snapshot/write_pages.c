@@ -14,8 +14,7 @@ static kwr_status list_files(kwr_write_job *job) {
     const kwr_page_base *base = job->base;
     uint32_t index;
     for (size_t i = 0; base != NULL && i < base->file_count; i++)
-        KWR_TRY(kwr_page_base_file(job->next, &base->files[i].listed, base->files[i].owned_bytes,
-                                   &index));
+        KWR_TRY(kwr_page_base_refer(job->next, &base->files[i], &index));
     for (size_t i = 0; i < job->unit_count; i++)
         KWR_TRY(
             kwr_page_base_file(job->next, &(kwr_manifest_file){ 0 }, 0, &job->units[i].next_file));
@@ -33,7 +32,7 @@ static kwr_status choose_files(kwr_write_job *job) {
     for (size_t i = 0, shared = 0; i < base->file_count; i++)
         job->refer[i] = base->files[i].listed.name != NULL && job->from.usable[shared++];
     if (!job->from.all) kwr_page_base_plan(base, job->refer);
-    return KWR_OK;
+    return kwr_write_deltas_begin(job);
 }
 
 kwr_status kwr_write_pages_begin(kwr_write_job *job, kwr_error *err) {
@@ -42,6 +41,7 @@ kwr_status kwr_write_pages_begin(kwr_write_job *job, kwr_error *err) {
     job->next = kwr_page_base_new(job->target->env, view->key_groups);
     kwr_status status = job->next == NULL ? KWR_ERR_NOMEM : choose_files(job);
     if (status >= KWR_OK) status = list_files(job);
+    if (status >= KWR_OK) status = kwr_write_deltas_keep(job);
     if (status < KWR_OK)
         return KWR_FAIL(err, status, 0, "no memory for the list of a snapshot's images");
     job->next->epoch = view->ops->view_epoch(view->engine_view);
@@ -58,9 +58,13 @@ kwr_status kwr_write_pages_ask(void *ctx, const kwr_page_image *image, bool *wan
     const kwr_write_job *job = unit->job;
     KWR_TRY(kwr_write_check_running(job, &unit->err));
     const kwr_page_base *base = job->base;
-    if (base == NULL || image->epoch > base->epoch) return KWR_OK;
+    if (base == NULL) return KWR_OK;
     const kwr_page_place *place = kwr_page_base_find(base, image->key_group, image->page_id);
     if (place == NULL || !job->refer[place->file]) return KWR_OK;
+    /* What it was then, or with the deltas that stay. */
+    uint64_t known = base->files[place->file].epoch;
+    if (image->kind == KWR_PAGE_HASH && known < job->cover.epoch) known = job->cover.epoch;
+    if (image->epoch > known) return KWR_OK;
     *wanted = false;
     return kwr_page_base_add(job->next, image->key_group, place);
 }
@@ -86,6 +90,10 @@ static kwr_status seal(kwr_write_job *job) {
         kwr_page_file *file = &job->next->files[unit->next_file];
         file->listed = unit->file;
         file->owned_bytes = unit->file.live_bytes;
+        file->checkpoint = job->target->checkpoint;
+        file->epoch = job->next->epoch;
+        file->deltas = i >= job->workers;
+        file->level = job->cover.level;
         file->listed.name = NULL;
         if (unit->file.name == NULL) continue;
         file->listed.name = kwr_copy_string(job->target->env, unit->file.name);

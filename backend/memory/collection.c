@@ -198,6 +198,8 @@ static kwr_status own_head(access *a, kwr_tree *out) {
         size_t before;
         KWR_TRY(kwr_store_upsert(a->e, a->at, a->hash, sizeof(kwr_tree_head), true, &out->bytes,
                                  &before));
+    } else {
+        kwr_slot_touch(a->hit.line, a->hit.slot, a->e->mark);
     }
     out->head = kwr_tree_head_at(out->bytes);
     return KWR_OK;
@@ -268,6 +270,7 @@ static kwr_status write_inline(access *a, write *w) {
     if (w->size == KWR_KEEP_SIZE) w->size = p.found ? old_size : 0;
     w->old_size = old_size;
     if (old_size == w->size && kwr_hit_writable(a->word, &a->hit)) {
+        kwr_slot_touch(a->hit.line, a->hit.slot, a->e->mark);
         w->out = p.element.value;
         return KWR_OK;
     }

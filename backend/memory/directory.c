@@ -217,7 +217,7 @@ static kwr_word merge_pages(kwr_engine *e, kwr_page *a, kwr_page *b, unsigned wo
 /* A page takes over the prefix of its empty buddy. */
 static kwr_word widen_page(kwr_engine *e, kwr_page *page, kwr_word w) {
     if (kwr_page_live_bytes(page) > KWR_MERGE_BYTES || kwr_store_shared(e, &page->block)) return 0;
-    page->block.birth = e->epoch;
+    page->block.birth = page->formed = e->epoch;
     page->depth--;
     page->prefix &= page->depth == 0 ? 0 : ~0ULL << (64 - page->depth);
     return kwr_word_with_depth(w, kwr_word_depth(w) - 1) | KWR_WORD_CURRENT;

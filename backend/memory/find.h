@@ -53,7 +53,7 @@ static inline bool kwr_find_entry(kwr_word w, const kwr_address *at, uint64_t ha
     return kwr_find_chained(w, at, hash, hit);
 }
 
-/* The entry may be written where it was found. */
+/* The entry may be written where it was found; who does so touches the slot. */
 static inline bool kwr_hit_writable(kwr_word w, const kwr_hit *hit) {
     return (w & (KWR_WORD_CURRENT | 7)) == (KWR_WORD_CURRENT | KWR_WORD_PAGE) && hit->blob == NULL;
 }

@@ -30,7 +30,7 @@ kwr_status kwr_record_check(const uint8_t *bytes, size_t size, const kwr_image_r
 static kwr_status check_header(const kwr_page *p, size_t size, kwr_error *err) {
     const char *wrong = NULL;
     if (p->block.birth != 0 || p->block.next != NULL || p->block.span != 0 || p->block.units != 0 ||
-        p->block.whole != 0 || p->zero != 0 || p->spare != 0)
+        p->block.whole != 0 || p->zero != 0 || p->formed != 0)
         wrong = "a field that must be zero is not";
     else if (p->block.kind != KWR_BLOCK_PAGE)
         wrong = "it says it is of another kind";
@@ -126,7 +126,8 @@ static kwr_status check_structure(const kwr_page *page, size_t size, const kwr_i
     tally t = { 0 };
     const kwr_slots *lines = kwr_page_slots(page);
     for (uint32_t group = 0; group < page->groups; group++) {
-        if (!all_zero(lines[group].spare, sizeof lines[group].spare))
+        const bool marked = rules != NULL && rules->marked;
+        if (!marked && !all_zero(lines[group].ages, sizeof lines[group].ages))
             return KWR_FAIL(err, KWR_ERR_CORRUPT, 0, "a spare byte of a slot group is not zero");
         for (uint32_t slot = 0; slot < KWR_SLOTS; slot++)
             KWR_TRY(check_slot(page, lines[group].offsets[slot], lines[group].tags[slot], taken,

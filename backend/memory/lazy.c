@@ -128,7 +128,7 @@ kwr_status kwr_lazy_open(kwr_engine *e, uint64_t seed, const kwr_page_source *so
     }
     e->lazy = lazy;
     /* What changes from now on has changed since the restore. */
-    e->epoch++;
+    kwr_store_begin_epoch(e, e->epoch + 1);
     e->stamp++;
     kwr_lazy_run(lazy);
     return KWR_OK;

@@ -25,6 +25,7 @@ static kwr_status engine_put(kwr_engine *e, const kwr_address *at, kwr_slice val
     KWR_TRY(kwr_word_at(e, at, hash, true, &w));
     if (KWR_LIKELY(kwr_find_entry(w, at, hash, &hit) && hit.value_size == value.size &&
                    kwr_hit_writable(w, &hit))) {
+        kwr_slot_touch(hit.line, hit.slot, e->mark);
         if (value.size > 0) memmove(hit.value, value.data, value.size);
         return KWR_OK;
     }
@@ -47,6 +48,7 @@ static kwr_status engine_modify(kwr_engine *e, const kwr_address *at, size_t siz
     const bool found = kwr_find_entry(w, at, hash, &hit);
     if (size == KWR_KEEP_SIZE) size = found ? hit.value_size : 0;
     if (KWR_LIKELY(found && hit.value_size == size && kwr_hit_writable(w, &hit))) {
+        kwr_slot_touch(hit.line, hit.slot, e->mark);
         *out = hit.value;
         *old_size = size;
         return KWR_OK;
@@ -187,7 +189,7 @@ static kwr_status engine_open(const kwr_engine_config *config, kwr_engine **out,
     memset(e, 0, sizeof *e);
     kwr_page_arena_init(&e->arena, config->env, resources);
     e->env = config->env;
-    e->epoch = KWR_EPOCH_RESTORED;
+    kwr_store_begin_epoch(e, KWR_EPOCH_RESTORED);
     e->stamp = 1;
     e->page_ids = 1;
     e->hash_mask = config->hash_mask;

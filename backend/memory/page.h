@@ -56,7 +56,7 @@ enum {
     KWR_PAGE_COLLECTIONS = 2, /* the values of its records are collections */
 };
 
-/* Also the header of a page image: then birth, next, span, units and spare are zero. */
+/* Also the header of a page image: then birth, next, span, units and formed are zero. */
 typedef struct kwr_page {
     kwr_block block;
     uint64_t id;
@@ -70,7 +70,7 @@ typedef struct kwr_page {
     uint8_t flags; /* images only */
     uint8_t zero;
     uint32_t ordinal; /* images only: place in a chain */
-    uint64_t spare;
+    uint64_t formed;  /* the epoch its slots got their numbers in; 0: before all others */
 } kwr_page;
 
 /* One cache line. An offset of 0 is an empty slot, its tag is 0 then. */
@@ -78,7 +78,7 @@ typedef struct kwr_slots {
     uint8_t tags[KWR_SLOTS];
     uint16_t offsets[KWR_SLOTS];
     uint8_t overflow; /* entries that passed this full group for a later one */
-    uint8_t spare[15];
+    uint8_t ages[15]; /* see below; zero in images */
 } kwr_slots;
 
 typedef struct kwr_blob {
@@ -246,6 +246,35 @@ static inline uint32_t kwr_slots_empty(const kwr_slots *line) {
         mask |= (uint32_t)(line->offsets[i] == 0) << i;
     return mask;
 #endif
+}
+
+/* ---- ages: in which epoch a slot was last changed ---- */
+
+/*
+ * Seven bits for each slot, eight slots in seven bytes, then one byte for the overflow count. An
+ * epoch's mark comes again after KWR_MARKS epochs: a slot may seem younger than it is, never older,
+ * and then says once more what is known already. 0: not since the page was formed.
+ */
+enum { KWR_MARKS = KWR_EPOCH_MARKS, KWR_AGE_OVERFLOW = 14 };
+
+static inline uint8_t kwr_mark_of(uint64_t epoch) { return (uint8_t)(1 + epoch % KWR_MARKS); }
+/* Whoever changes what a slot refers to, or writes there, calls this. */
+static inline void kwr_slot_touch(kwr_slots *line, uint32_t slot, uint8_t mark) {
+    uint8_t *ages = line->ages + (slot >= 8 ? 7 : 0);
+    const unsigned shift = 7 * (slot & 7);
+    const uint64_t all = kwr_get_le64(ages);
+    kwr_put_le64(ages, (all & ~((uint64_t)KWR_MARKS << shift)) | (uint64_t)mark << shift);
+}
+static inline uint8_t kwr_slot_mark(const kwr_slots *line, uint32_t slot) {
+    const uint8_t *ages = line->ages + (slot >= 8 ? 7 : 0);
+    return (uint8_t)(kwr_get_le64(ages) >> (7 * (slot & 7)) & KWR_MARKS);
+}
+/* May what bears this mark have changed in an epoch above `since`, seen from `now`? */
+static inline bool kwr_mark_within(uint8_t mark, uint64_t since, uint64_t now) {
+    if (mark == 0 || now <= since) return false;
+    if (now - since >= KWR_MARKS) return true;
+    const uint64_t first = (since + 1) % KWR_MARKS;
+    return ((uint64_t)(mark - 1) + KWR_MARKS - first) % KWR_MARKS < now - since;
 }
 
 /* Where an entry was found. */

@@ -72,7 +72,9 @@ static kwr_page *page_sized(kwr_engine *e, uint64_t id, uint64_t prefix, unsigne
                             uint32_t groups, size_t total) {
     if (total > KWR_PAGE_BYTES_MAX) total = KWR_PAGE_BYTES_MAX;
     kwr_page *page = (kwr_page *)kwr_store_alloc(e, total, KWR_BLOCK_PAGE);
-    if (page != NULL) kwr_page_init(page, id, prefix, depth, groups);
+    if (page == NULL) return NULL;
+    kwr_page_init(page, id, prefix, depth, groups);
+    page->formed = e->epoch;
     return page;
 }
 
@@ -190,10 +192,12 @@ static kwr_status grow(kwr_engine *e, kwr_path *path, kwr_page *old, size_t byte
         return KWR_OK;
     }
     if (page == NULL) return KWR_ERR_NOMEM;
-    if (same)
+    if (same) {
         take_same_groups(page, old);
-    else
+        page->formed = old->formed;
+    } else {
         kwr_page_take(page, old, e->scan, 0, 0);
+    }
     replace(e, kwr_path_last(path), old, page);
     return KWR_OK;
 }

@@ -187,7 +187,7 @@ kwr_status kwr_store_freeze(kwr_engine *e, kwr_engine_view **out) {
     if (e->newest != NULL) e->newest->newer = view;
     e->newest = view;
     e->sharing = view;
-    e->epoch++;
+    kwr_store_begin_epoch(e, e->epoch + 1);
     e->stamp++;
     atomic_fetch_add_explicit(&e->references, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&e->views, 1, memory_order_relaxed);

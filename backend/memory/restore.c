@@ -29,6 +29,7 @@ struct kwr_restore {
     kwr_restored_leaf *leaves;
     size_t leaf_count, leaf_capacity;
     bool apart; /* of one place in the directory, which gets it when it is complete */
+    uint64_t past; /* highest epoch of the images */
 };
 
 kwr_status kwr_store_restore_begin(kwr_engine *e, uint64_t seed) {
@@ -175,7 +176,8 @@ static void drop_block(kwr_engine *e, kwr_block *block) {
 
 static kwr_status check_page(const kwr_engine *e, const kwr_page_image *image, kwr_page *page,
                              kwr_page_sums *sums, kwr_error *err) {
-    const kwr_image_rules rules = rules_for(e, image->state, image->key_group);
+    kwr_image_rules rules = rules_for(e, image->state, image->key_group);
+    rules.marked = image->marked;
     KWR_TRY(kwr_page_check(page, image->size, &rules, sums, err));
     if (page->id != image->page_id || page->prefix != image->prefix ||
         page->depth != image->depth || (uint32_t)page->live - page->blobs != image->entries ||
@@ -196,6 +198,7 @@ static kwr_status install_page(kwr_engine *e, const kwr_page_image *image, kwr_e
     kwr_page_sums sums;
     kwr_status status = check_page(e, image, page, &sums, err);
     *block = head;
+    if (image->epoch != 0) block->birth = image->epoch;
     kwr_mutex_lock(&e->restore->lock);
     if (status == KWR_OK) status = take_page(e, image, page, &sums, err);
     if (status != KWR_OK) drop_block(e, block);
@@ -288,10 +291,18 @@ static kwr_status install_tree(kwr_engine *e, const kwr_page_image *image, kwr_e
                         image->size - sizeof header, err);
 }
 
+static void note_past(kwr_restore *r, const kwr_page_image *image) {
+    const uint64_t past = image->past > image->epoch ? image->past : image->epoch;
+    kwr_mutex_lock(&r->lock);
+    if (r->past < past) r->past = past;
+    kwr_mutex_unlock(&r->lock);
+}
+
 kwr_status kwr_store_install(kwr_engine *e, const kwr_page_image *image, kwr_error *err) {
     if (e->restore == NULL)
         return KWR_FAIL(err, KWR_ERR_MISUSE, 0, "page store: install outside a restore");
     kwr_status status;
+    note_past(e->restore, image);
     if (image->state >= e->state_count)
         status = KWR_FAIL(err, KWR_ERR_CORRUPT, 0, "there is no such state");
     else if (image->key_group - e->group_first >= e->group_count)
@@ -464,9 +475,10 @@ kwr_status kwr_store_restore_end(kwr_engine *e, kwr_error *err) {
     if (e->restore == NULL)
         return KWR_FAIL(err, KWR_ERR_MISUSE, 0, "page store: no restore has begun");
     KWR_TRY(connect(e, 0, err));
+    const uint64_t past = e->restore->past > e->epoch ? e->restore->past : e->epoch;
     kwr_store_restore_drop(e);
     /* What changes from now on has changed since the restore. */
-    e->epoch++;
+    kwr_store_begin_epoch(e, past + 1);
     e->stamp++;
     return KWR_OK;
 }

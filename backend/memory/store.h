@@ -123,6 +123,7 @@ struct kwr_engine {
     /* what every access needs */
     kwr_node **states; /* present top node of each state, NULL: it has no entries yet */
     uint64_t epoch;
+    uint8_t mark;   /* of the epoch, for slots */
     uint64_t stamp; /* rises with every change of a directory word and every freeze */
     uint64_t hash_mask;
     kwr_state_facts *facts; /* of each state */
@@ -175,6 +176,11 @@ kwr_block *kwr_store_alloc(kwr_engine *e, size_t size, unsigned kind);
 /* Can a view see it? Else it may be changed in place. */
 static inline bool kwr_store_shared(const kwr_engine *e, const kwr_block *block) {
     return block->birth != e->epoch && e->sharing != NULL && block->birth <= e->sharing->epoch;
+}
+/* The present begins again, in another epoch. */
+static inline void kwr_store_begin_epoch(kwr_engine *e, uint64_t epoch) {
+    e->epoch = epoch;
+    e->mark = kwr_mark_of(epoch);
 }
 /* Out of the present: freed when the running call ends, or once no view can see it. */
 void kwr_store_retire(kwr_engine *e, kwr_block *block);
@@ -292,6 +298,7 @@ typedef struct kwr_image_rules {
     uint32_t key_group;
     bool any_key_group; /* the host chooses them, or the key says nothing about them */
     bool collection;    /* values of records are collections */
+    bool marked;        /* its slots may say when they were changed */
     size_t key_bytes_max, namespace_bytes_max, value_bytes_max;
 } kwr_image_rules;
 

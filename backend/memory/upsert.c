@@ -280,6 +280,7 @@ static kwr_status try_change(kwr_engine *e, change *c, bool keep, kwr_path *path
     }
     if (owned != page) kwr_page_find(owned, owned->groups, c->at, c->hash, &hit);
     *old_size = hit.value_size;
+    kwr_slot_touch(hit.line, hit.slot, e->mark);
     if (!c->big && hit.blob == NULL && hit.value_size == c->value_size)
         *out = hit.value;
     else

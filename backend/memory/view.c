@@ -4,6 +4,7 @@
  * view's root is immutable, but for the block headers' next, which is never read here.
  */
 #include "backend/memory/lazy.h"
+#include "backend/memory/page_changes.h"
 #include "backend/memory/tree.h"
 
 static const kwr_node *state_top(const kwr_engine_view *view, uint32_t state) {
@@ -91,8 +92,9 @@ typedef struct writing {
     kwr_page_image image;
     kwr_page_sink *sink;
     kwr_page *copy;  /* KWR_PAGE_BYTES_MAX */
-    kwr_buffer room; /* for images of leaves */
-    uint64_t epoch;  /* of the view */
+    kwr_buffer room; /* for images of leaves, and deltas */
+    kwr_buffer body;
+    uint64_t epoch; /* of the view */
     bool collection;
 } writing;
 
@@ -220,8 +222,8 @@ static kwr_status write_blobs(writing *w, const kwr_page *page) {
     return KWR_OK;
 }
 
-/* The page itself, without what it refers to. */
-static kwr_status write_slots(writing *w, const kwr_page *page, bool chained, uint32_t ordinal) {
+/* The page as images have it, in w->copy. */
+static void copy_page(writing *w, const kwr_page *page, bool chained, uint32_t ordinal) {
     /* Field by field: the owner may be writing the block header's links. */
     *w->copy = (kwr_page){
         .block = { .kind = KWR_BLOCK_PAGE },
@@ -241,10 +243,44 @@ static kwr_status write_slots(writing *w, const kwr_page *page, bool chained, ui
            page->used - (size_t)KWR_PAGE_HEADER);
     if (page->blobs > 0) name_blobs(w->copy, page);
     if (w->collection) forget_roots(w->copy);
+    kwr_slots *lines = kwr_page_slots(w->copy);
+    for (uint32_t group = 0; group < page->groups; group++)
+        memset(lines[group].ages, 0, sizeof lines[group].ages);
+}
+
+/* The page itself, without what it refers to. */
+static kwr_status write_slots(writing *w, const kwr_page *page, bool chained, uint32_t ordinal) {
+    copy_page(w, page, chained, ordinal);
     kwr_page_image image = w->image;
     add_records(page, w->collection, &image);
     image.bytes = w->copy;
     image.size = page->used;
+    return w->sink->image(w->sink->ctx, &image);
+}
+
+/* Only what changed on the page, when that is known and little; *done false: all of it, please. */
+static kwr_status write_changes(writing *w, const kwr_page *page, bool chained, bool *done) {
+    kwr_page_since since = { 0 };
+    *done = false;
+    if (w->sink->changed == NULL || chained) return KWR_OK;
+    KWR_TRY(w->sink->changed(w->sink->ctx, &w->image, &since));
+    if (since.since == 0 || page->formed > since.whole) return KWR_OK;
+    const kwr_page_changes changes = kwr_page_changes_of(page, &since, w->epoch);
+    if (changes.whole_bytes > page->used / 2) return KWR_OK;
+    const kwr_page *like = page;
+    if (page->blobs > 0 || w->collection) {
+        copy_page(w, page, false, 0);
+        like = w->copy;
+    }
+    w->room.size = 0;
+    if (!kwr_delta_encode(&w->room, &w->body, like, page, &changes, since.since, w->epoch))
+        return KWR_ERR_NOMEM;
+    kwr_page_image image = w->image;
+    image.kind = KWR_PAGE_DELTA;
+    image.entries = 0;
+    image.bytes = w->room.data;
+    image.size = w->room.size;
+    *done = true;
     return w->sink->image(w->sink->ctx, &image);
 }
 
@@ -259,7 +295,9 @@ static kwr_status write_page(void *ctx, const kwr_page *page, bool chained, uint
     w->image.epoch = chained ? w->epoch : page->block.birth;
     bool wanted;
     KWR_TRY(kwr_page_sink_ask(w->sink, &w->image, &wanted));
-    if (wanted) KWR_TRY(write_slots(w, page, chained, ordinal));
+    bool done = !wanted;
+    if (wanted) KWR_TRY(write_changes(w, page, chained, &done));
+    if (!done) KWR_TRY(write_slots(w, page, chained, ordinal));
     w->image.prefix = 0;
     w->image.depth = 0;
     if (page->blobs > 0) KWR_TRY(write_blobs(w, page));
@@ -277,7 +315,8 @@ kwr_status kwr_store_view_images(kwr_engine_view *view, uint32_t key_group, kwr_
                   .sink = sink,
                   .epoch = view->epoch,
                   .copy = kwr_alloc_aligned(env, KWR_PAGE_BYTES_MAX, 64),
-                  .room = { .env = env } };
+                  .room = { .env = env },
+                  .body = { .env = env } };
     if (w.copy == NULL) return KWR_ERR_NOMEM;
     kwr_status status = KWR_OK;
     for (uint32_t state = 0; state < view->state_count && status == KWR_OK; state++) {
@@ -288,6 +327,7 @@ kwr_status kwr_store_view_images(kwr_engine_view *view, uint32_t key_group, kwr_
             kwr_directory_pages(group_word(view, state, key_group), write_page, write_stub, &w);
     }
     kwr_buffer_free(&w.room);
+    kwr_buffer_free(&w.body);
     kwr_free(env, w.copy, KWR_PAGE_BYTES_MAX);
     return status;
 }

@@ -243,6 +243,7 @@ int main(int argc, char **argv) {
     goals_values(&g);
     goals_freezes(&g);
     goals_snapshots(&g);
+    goals_increments(&g);
     goals_memory(&g);
     goals_engine(&g);
     goals_workloads(&g);

@@ -67,12 +67,13 @@ const char *goals_dir(const goals *g, const char *name);
 
 /* ---- the goals ---- */
 
-void goals_values(goals *g);    /* P1, P2, P3 */
-void goals_freezes(goals *g);   /* P4 */
-void goals_snapshots(goals *g); /* P5, P7, P9 */
-void goals_memory(goals *g);    /* P10 */
-void goals_engine(goals *g);    /* P11 */
-void goals_workloads(goals *g); /* P13 */
+void goals_values(goals *g);     /* P1, P2, P3 */
+void goals_freezes(goals *g);    /* P4 */
+void goals_snapshots(goals *g);  /* P5, P7, P9 */
+void goals_increments(goals *g); /* P6 */
+void goals_memory(goals *g);     /* P10 */
+void goals_engine(goals *g);     /* P11 */
+void goals_workloads(goals *g);  /* P13 */
 
 bool goals_wanted(const goals *g, const char *id);
 
