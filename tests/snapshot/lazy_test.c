@@ -326,6 +326,31 @@ KWR_TEST(lazy, the_restored_checkpoint_may_be_subsumed_meanwhile) {
     fixture_close(&f);
 }
 
+/* Files of several checkpoints without deltas: what changes after the restore is newer than all. */
+KWR_TEST(lazy, what_changes_is_newer_than_everything_restored) {
+    fixture f;
+    fixture_open(&f, KIND_FILE);
+    line *l = line_new(&f);
+    fill(l, KEYS, 1);
+    complete(l);
+    for (uint32_t i = 0; i < KEYS; i++)
+        if (mini_group(i) >= 8) KWR_MUST(put(l, i, 2));
+    complete(l);
+    cr_assert_eq(l->result.files_used, 2);
+    restart(l, KWR_LOAD_SHARE_NONE);
+    cr_assert_gt(stats_of(l).load_pages_left, 0);
+    for (uint32_t i = 0; i < KEYS; i += 500)
+        KWR_MUST(put(l, i, 3));
+    complete(l);
+    expect_checkpoint(l);
+    for (uint32_t i = 0; i < KEYS; i += 700)
+        KWR_MUST(put(l, i, 4));
+    complete(l);
+    expect_checkpoint(l);
+    line_free(l);
+    fixture_close(&f);
+}
+
 /* Nobody knows any more what the newest completed checkpoint keeps: what is still read is referred
  * to all the same. */
 KWR_TEST(lazy, a_lineage_that_lost_its_base_keeps_what_is_still_read) {
