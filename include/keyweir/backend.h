@@ -96,8 +96,9 @@ typedef enum kwr_loading {
      * every file is known to be there, of its length. Pages are loaded, and each verified, when
      * they are first needed, and in the background. A load that fails fails that access, with the
      * state as it was; the same access may succeed later (kwr_status_action()). While pages are
-     * left the storage is in use: it outlives the backend and its views. Engine rocksdb, and
-     * snapshots of other engines or in the canonical form, are restored at once; the log says so.
+     * left the storage is in use: it outlives the backend and its views. Engine rocksdb,
+     * snapshots of other engines or in the canonical form, and checkpoints that hold deltas of
+     * pages are restored at once; the log says so.
      */
     KWR_LOADING_LAZY = 1,
 } kwr_loading;
