@@ -28,9 +28,11 @@ enum {
     STREAM_PARALLELISM,
 };
 
-/* Of the input that the splits belong to: long, so that damage to a manifest meets it now and then.
- */
-static const char IDENTITY[] = "script of the records that this run's sources read";
+/* Of the input that the splits belong to: long, so that damage to a manifest meets it often. */
+static const char IDENTITY[] = "script of the records that the sources of this run read, one line "
+                               "for each record, in the order in "
+                               "which they stand there; whoever comes back with other words than "
+                               "these has not read that script";
 
 typedef enum node_kind { NODE_SOURCE, NODE_COUNT, NODE_TALLY, NODE_SINK } node_kind;
 typedef struct engine engine;
