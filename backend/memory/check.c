@@ -58,6 +58,8 @@ static kwr_status check_page(audit *a, kwr_word w, bool node_current, unsigned d
         return BROKEN(a, 4, "the page's header is damaged");
     if (node_current && (w & KWR_WORD_CURRENT) != 0 && page->block.birth != a->e->epoch)
         return BROKEN(a, 2, "a page of the past is marked current");
+    if (page->formed > page->block.birth)
+        return BROKEN(a, 14, "its slots were numbered after it was last changed");
     if (page->id >= a->e->page_ids) return BROKEN(a, 12, "a page has an id still to be given");
     const kwr_slots *lines = kwr_page_slots(page);
     uint32_t live = 0, blobs = 0;
