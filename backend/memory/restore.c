@@ -28,7 +28,7 @@ struct kwr_restore {
     size_t open_count, open_capacity;
     kwr_restored_leaf *leaves;
     size_t leaf_count, leaf_capacity;
-    bool apart; /* of one place in the directory, which gets it when it is complete */
+    bool apart;    /* of one place in the directory, which gets it when it is complete */
     uint64_t past; /* highest epoch of the images */
 };
 
