@@ -95,8 +95,8 @@ static kwr_status walk_groups(walk *w, kwr_error *err) {
     return KWR_OK;
 }
 
-static kwr_status walk_keys(const kwr_view *view, size_t state, const kwr_slice *name,
-                            kwr_key_fn fn, void *fn_ctx, kwr_error *err) {
+static kwr_status walk_state(const kwr_view *view, size_t state, const kwr_slice *name,
+                             kwr_key_fn fn, void *fn_ctx, kwr_error *err) {
     if (state >= view->table->count) return no_such_state(view, state, err);
     walk w = { .view = view,
                .info = &view->table->states[state],
@@ -110,6 +110,15 @@ static kwr_status walk_keys(const kwr_view *view, size_t state, const kwr_slice 
                         kwr_state_kind_name(w.info->kind));
     const kwr_status status = walk_groups(&w, err);
     kwr_kept_free(view->env, &w.met_bytes);
+    return status;
+}
+
+/* `fn` may release the view it is called from. */
+static kwr_status walk_keys(const kwr_view *view, size_t state, const kwr_slice *name,
+                            kwr_key_fn fn, void *fn_ctx, kwr_error *err) {
+    kwr_view_enter(view);
+    const kwr_status status = walk_state(view, state, name, fn, fn_ctx, err);
+    kwr_view_leave(view);
     return status;
 }
 
@@ -156,8 +165,8 @@ static kwr_status check_group(const kwr_view *view, const kwr_state_info *info, 
                     key_group, owned.first, owned.first + owned.count - 1);
 }
 
-kwr_status kwr_view_get_group_size(const kwr_view *view, size_t state, uint32_t key_group,
-                                   kwr_state_size *out, kwr_error *err) {
+static kwr_status count_group(const kwr_view *view, size_t state, uint32_t key_group,
+                              kwr_state_size *out, kwr_error *err) {
     if (state >= view->table->count) return no_such_state(view, state, err);
     group_size g = { .keys = { .view = view, .info = &view->table->states[state] } };
     KWR_TRY(check_group(view, g.keys.info, key_group, err));
@@ -169,8 +178,16 @@ kwr_status kwr_view_get_group_size(const kwr_view *view, size_t state, uint32_t 
     return KWR_OK;
 }
 
-kwr_status kwr_view_get_size(const kwr_view *view, size_t state, kwr_state_size *out,
-                             kwr_error *err) {
+kwr_status kwr_view_get_group_size(const kwr_view *view, size_t state, uint32_t key_group,
+                                   kwr_state_size *out, kwr_error *err) {
+    kwr_view_enter(view);
+    const kwr_status status = count_group(view, state, key_group, out, err);
+    kwr_view_leave(view);
+    return status;
+}
+
+static kwr_status count_state(const kwr_view *view, size_t state, kwr_state_size *out,
+                              kwr_error *err) {
     if (state >= view->table->count) return no_such_state(view, state, err);
     kwr_state_count count;
     const kwr_state_info *info = &view->table->states[state];
@@ -180,6 +197,14 @@ kwr_status kwr_view_get_size(const kwr_view *view, size_t state, kwr_state_size 
                         info->name, view->ops->name, kwr_status_name(status));
     size_out(&count, out);
     return KWR_OK;
+}
+
+kwr_status kwr_view_get_size(const kwr_view *view, size_t state, kwr_state_size *out,
+                             kwr_error *err) {
+    kwr_view_enter(view);
+    const kwr_status status = count_state(view, state, out, err);
+    kwr_view_leave(view);
+    return status;
 }
 
 /* ---- a frozen view ---- */
@@ -248,8 +273,8 @@ static kwr_status on_entry(void *ctx, const kwr_entry *entry) {
     return status == KWR_OK ? KWR_OK : end(&e->walk, status);
 }
 
-kwr_status kwr_view_entries(const kwr_view *view, size_t state, uint32_t key_group,
-                            kwr_view_entry_fn fn, void *ctx, kwr_error *err) {
+static kwr_status walk_entries(const kwr_view *view, size_t state, uint32_t key_group,
+                               kwr_view_entry_fn fn, void *ctx, kwr_error *err) {
     if (state >= view->table->count) return no_such_state(view, state, err);
     const kwr_state_info *info = &view->table->states[state];
     KWR_TRY(check_group(view, info, key_group, err));
@@ -258,6 +283,14 @@ kwr_status kwr_view_entries(const kwr_view *view, size_t state, uint32_t key_gro
         view->ops->view_walk(view->engine_view, info->id, key_group, on_entry, &e);
     if (e.walk.ended != KWR_OK) return e.walk.ended;
     return status < KWR_OK ? walk_failed(&e.walk, status, err) : KWR_OK;
+}
+
+kwr_status kwr_view_entries(const kwr_view *view, size_t state, uint32_t key_group,
+                            kwr_view_entry_fn fn, void *ctx, kwr_error *err) {
+    kwr_view_enter(view);
+    const kwr_status status = walk_entries(view, state, key_group, fn, ctx, err);
+    kwr_view_leave(view);
+    return status;
 }
 
 /* ---- the live backend ---- */

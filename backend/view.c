@@ -2,8 +2,6 @@
 /* Frozen views: the engine's view, the states of that moment, and what both need to stay alive. */
 #include "backend/view.h"
 
-#include <stdatomic.h>
-
 #include "backend/core.h"
 #include "backend/resources.h"
 #include "base/memory.h"
@@ -56,6 +54,7 @@ static kwr_status freeze(kwr_backend *backend, bool files, kwr_view **out) {
                         detail);
     }
     atomic_fetch_add_explicit(&backend->shared->refs, 1, memory_order_relaxed);
+    atomic_init(&view->users, 1);
     view->shared = backend->shared;
     view->env = backend->env;
     view->ops = backend->ops;
@@ -79,12 +78,27 @@ kwr_status kwr_backend_freeze_files(kwr_backend *backend, kwr_view **out) {
     return freeze(backend, true, out);
 }
 
-void kwr_view_release(kwr_view *view) {
-    if (view == NULL) return;
+static void free_view(kwr_view *view) {
     const kwr_env *env = view->env;
     view->ops->view_release(view->engine_view);
     kwr_state_store_release(view->store);
     atomic_fetch_sub_explicit(&view->shared->views, 1, memory_order_release);
     kwr_backend_shared_release(view->shared);
     kwr_free(env, view, sizeof *view);
+}
+
+/* The count is no part of what a view shows: callers hold views const. */
+static kwr_view *counted(const kwr_view *view) { return (kwr_view *)(uintptr_t)view; }
+
+void kwr_view_enter(const kwr_view *view) {
+    atomic_fetch_add_explicit(&counted(view)->users, 1, memory_order_relaxed);
+}
+
+void kwr_view_leave(const kwr_view *view) {
+    if (atomic_fetch_sub_explicit(&counted(view)->users, 1, memory_order_acq_rel) == 1)
+        free_view(counted(view));
+}
+
+void kwr_view_release(kwr_view *view) {
+    if (view != NULL) kwr_view_leave(view);
 }

@@ -3,6 +3,8 @@
 #ifndef KWR_BACKEND_VIEW_H
 #define KWR_BACKEND_VIEW_H
 
+#include <stdatomic.h>
+
 #include "backend/engine.h"
 #include "keyweir/list.h"
 #include "keyweir/map.h"
@@ -25,10 +27,18 @@ struct kwr_view {
     kwr_type key_type; /* lives as long as the view */
     kwr_limits limits; /* complete */
     /* only for backend/view.c */
+    _Atomic uint32_t users; /* its holder, and the calls that are using it */
     kwr_state_table states; /* what `table` points to */
     struct kwr_state_store *store;
     struct kwr_backend_shared *shared;
 };
+
+/*
+ * Around each call that uses a view for longer than a moment: the view outlives the call, whoever
+ * releases it meanwhile. Whoever is last to leave frees it. [any]
+ */
+void kwr_view_enter(const kwr_view *view);
+void kwr_view_leave(const kwr_view *view);
 
 /* An engine that need not be in the registry, and what only tests change of it. */
 typedef struct kwr_engine_choice {

@@ -344,6 +344,7 @@ kwr_status kwr_snapshot_write(kwr_view *view, const kwr_snapshot_target *options
         return KWR_FAIL(err, KWR_ERR_MISUSE, 0, "kwr_snapshot_write: an argument is NULL");
     KWR_TRY(kwr_options_copy(options, &target, sizeof target, "kwr_snapshot_target", err));
     KWR_TRY(check_target(&target, err));
+    kwr_view_enter(view);
     kwr_write_job job = { .view = view, .target = &target, .cancel = cancel };
     const kwr_status status = write_all(&job, out, err);
     if (status < KWR_OK)
@@ -357,5 +358,6 @@ kwr_status kwr_snapshot_write(kwr_view *view, const kwr_snapshot_target *options
     kwr_write_pages_end(&job);
     kwr_job_dirs_close(&job.dirs);
     if (job.arena != NULL) kwr_arena_free(job.arena);
+    kwr_view_leave(view);
     return status < KWR_OK ? status : KWR_OK;
 }

@@ -193,7 +193,11 @@ KWR_API KWR_CHECK kwr_status kwr_backend_freeze(kwr_backend *backend, kwr_view *
  * kwr_backend_freeze(). Fails as that does, and with KWR_ERR_IO, KWR_ERR_NOSPACE.
  */
 KWR_API KWR_CHECK kwr_status kwr_backend_freeze_files(kwr_backend *backend, kwr_view **out);
-/* Releases a view; its memory is reused by the owner bit by bit. NULL is a no-op. [any] */
+/*
+ * Releases a view; its memory is reused by the owner bit by bit. Calls that are using the view, on
+ * this thread or on others, go on to their ends, and until then it counts as alive; no new one may
+ * begin. So a callback may release the view it is called from. NULL is a no-op. [any]
+ */
 KWR_API void kwr_view_release(kwr_view *view);
 
 /* Lets an idle owner do deferred work (memory of released views, pages loaded in the background)

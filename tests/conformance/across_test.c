@@ -400,6 +400,58 @@ CONF_TEST(across, a_view_gives_every_entry_of_a_key_group) {
     kwr_view_release(view);
 }
 
+/* A walk that releases its view at the first entry, and closes nothing else. */
+typedef struct letting_go {
+    conf *c;
+    kwr_view *view;
+    size_t count;
+} letting_go;
+
+static void let_go(letting_go *l) {
+    kwr_view_release(l->view);
+    l->view = NULL;
+    l->count++;
+}
+
+static kwr_status let_go_at_key(void *ctx, kwr_slice key, uint32_t key_group, kwr_slice name) {
+    (void)name;
+    letting_go *l = (letting_go *)ctx;
+    const conf *c = l->c;
+    let_go(l);
+    CHECK(key_group == kwr_key_group(key, 42, 128));
+    return KWR_OK;
+}
+
+static kwr_status let_go_at_entry(void *ctx, const kwr_view_entry *entry) {
+    letting_go *l = (letting_go *)ctx;
+    const conf *c = l->c;
+    let_go(l);
+    CHECK(entry->key_group == kwr_key_group(entry->key, 42, 128));
+    return KWR_OK;
+}
+
+static uint64_t views_alive(conf *c) {
+    kwr_backend_stats stats = { .struct_size = sizeof stats };
+    kwr_backend_get_stats(c->backend, &stats);
+    return stats.views;
+}
+
+CONF_TEST(across, a_walk_outlives_the_release_of_its_view) {
+    conf_open(c);
+    (void)fill(c);
+    kwr_error err;
+    letting_go all = { .c = c };
+    MUST(kwr_backend_freeze(c->backend, &all.view));
+    MUST(kwr_view_keys_and_namespaces(all.view, 0, let_go_at_key, &all, &err));
+    CHECK(all.count == in_odd() + in_empty() && views_alive(c) == 0);
+    letting_go group = { .c = c };
+    for (uint32_t i = 0; i < 128 && group.count == 0; i++) {
+        if (group.view == NULL) MUST(kwr_backend_freeze(c->backend, &group.view));
+        MUST(kwr_view_entries(group.view, 0, i, let_go_at_entry, &group, &err));
+    }
+    CHECK(group.count > 0 && group.view == NULL && views_alive(c) == 0);
+}
+
 /* ---- collections ---- */
 
 enum { MAP_KEYS = 7, MAP_ELEMENTS = 300 };

@@ -128,6 +128,38 @@ KWR_TEST(snapshot, is_written_by_one_to_four_workers, .timeout = 300) {
     fixture_close(&f);
 }
 
+/* Releases a view when asked for randomness, as another thread might just then. */
+typedef struct releasing {
+    kwr_view *view;
+    const kwr_random *random;
+} releasing;
+
+static kwr_status release_first(void *ctx, void *out, size_t size) {
+    releasing *r = (releasing *)ctx;
+    kwr_view_release(r->view);
+    r->view = NULL;
+    return r->random->bytes(r->random->ctx, out, size);
+}
+
+KWR_TEST(snapshot, of_a_view_released_meanwhile_is_whole) {
+    fixture f;
+    fixture_open(&f, KIND_FILE);
+    releasing r = { .view = frozen(&f, ALL, 3000, 4), .random = f.env->random };
+    const kwr_random random = { sizeof random, &r, release_first };
+    kwr_env env = *f.env;
+    env.random = &random;
+    kwr_snapshot_target target = target_of(&f);
+    target.env = &env;
+    kwr_snapshot_result result = { 0 };
+    write_view(r.view, &target, &result);
+    cr_assert(r.view == NULL, "released on the way");
+    kwr_backend *backend = restored(&f, ALL, &result, 1);
+    mini_expect(backend, ALL, 3000, 4);
+    kwr_backend_close(backend);
+    kwr_bytes_free(&result.handle);
+    fixture_close(&f);
+}
+
 KWR_TEST(snapshot, goes_inline_up_to_exactly_the_limit) {
     fixture f;
     fixture_open(&f, KIND_FILE);
