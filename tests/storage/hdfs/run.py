@@ -233,17 +233,20 @@ def disturbed(name, steps, allowed=()):
     return run
 
 
+# A cluster that is away for longer than the job's patience ends it, with such words; started again
+# it must go on.
+ENDED = (r"given up after \d+ tries|declined by",)
 SCENARIOS = [
     ("kills of the job", kills),
     ("a data node stopped while it writes",
-     disturbed("data-node", [1.0, "stop 0", 2.0, "start"])),
+     disturbed("data-node", [1.0, "stop 0", 2.0, "start"], ENDED)),
     ("name node failed over, and back",
-     disturbed("failover", [1.0, "failover", 1.5, "failover"])),
-    ("name node restarted", disturbed("restart", [1.0, "restart"])),
-    ("safe mode", disturbed("safe-mode", [1.0, "safemode on", 2.0, "safemode off"])),
+     disturbed("failover", [1.0, "failover", 1.5, "failover"], ENDED)),
+    ("name node restarted", disturbed("restart", [1.0, "restart"], ENDED)),
+    ("safe mode", disturbed("safe-mode", [1.0, "safemode on", 2.0, "safemode off"], ENDED)),
     ("quota full, then raised",
      disturbed("quota", [1.0, "quota %(path)s 1", 1.5, "quota %(path)s none"],
-               (r"[Qq]uota",))),
+               ENDED + (r"[Qq]uota",))),
 ]
 
 
