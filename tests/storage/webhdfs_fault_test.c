@@ -71,8 +71,16 @@ static const char *const fault_names[FAKE_FAULTS] = {
     "garbage-after", "half",         "slow",        "late-apply",
 };
 
+/* Races do not depend on which byte is cut: there some of the cases do. */
+#ifdef __SANITIZE_THREAD__
+enum { EVERY = 9 };
+#else
+enum { EVERY = 1 };
+#endif
+
 static void run_case(trial *t, case_fn fn, fake_plan plan) {
     char what[96];
+    if (t->cases++ % EVERY != 0) return;
     snprintf(what, sizeof what, "%s at %llu, %llu times, cut %zu", fault_names[plan.fault],
              (unsigned long long)plan.at, (unsigned long long)plan.count, plan.cut);
     fake_hdfs_plan(t->fake, (fake_plan){ 0 });
@@ -80,7 +88,6 @@ static void run_case(trial *t, case_fn fn, fake_plan plan) {
     fake_hdfs_mkdir(t->fake, "/root/d");
     fake_hdfs_plan(t->fake, plan);
     fn(t, what);
-    t->cases++;
 }
 
 static void each_fault(trial *t, case_fn fn) {

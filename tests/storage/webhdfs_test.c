@@ -17,13 +17,19 @@ static void close_fake(storage_place *place) {
     fake_hdfs_close(place->ctx);
 }
 
+#ifdef __SANITIZE_THREAD__
+enum { SLOW = true };
+#else
+enum { SLOW = false };
+#endif
+
 static void open_cluster(storage_place *place) { open_fake(place, NULL); }
-static const storage_opener cluster = { .open = open_cluster, .close = close_fake };
+static const storage_opener cluster = { .open = open_cluster, .close = close_fake, .slow = SLOW };
 STORAGE_CONFORMANCE(webhdfs, cluster);
 
 static void open_gateway(storage_place *place) {
     const fake_options options = { .gateway = true, .no_batch = true, .no_file_id = true };
     open_fake(place, &options);
 }
-static const storage_opener gateway = { .open = open_gateway, .close = close_fake };
+static const storage_opener gateway = { .open = open_gateway, .close = close_fake, .slow = SLOW };
 STORAGE_CONFORMANCE(httpfs, gateway);
