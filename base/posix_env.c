@@ -3,6 +3,8 @@
 #include "base/posix.h"
 
 #include <sched.h>
+#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -25,6 +27,20 @@ static uint32_t processors(void) {
     if (count < 1) count = sysconf(_SC_NPROCESSORS_ONLN);
     return count < 1 ? 1 : count > THREADS_MAX ? THREADS_MAX : (uint32_t)count;
 }
+
+/* getenv() itself is safe among threads as long as the host changes no variable meanwhile. */
+static kwr_status get_variable(void *ctx, const char *name, char *out, size_t capacity) {
+    (void)ctx;
+    const char *value = getenv(name);
+    if (value == NULL) return KWR_ERR_MISSING;
+    const size_t size = strlen(value) + 1;
+    if (size > capacity) return KWR_ERR_RANGE;
+    memcpy(out, value, size);
+    return KWR_OK;
+}
+
+static const kwr_variables posix_variables = { .struct_size = sizeof(kwr_variables),
+                                               .get = get_variable };
 
 static kwr_status complete_options(const kwr_posix_options *in, kwr_posix_options *out,
                                    kwr_error *err) {
@@ -54,6 +70,7 @@ kwr_status kwr_posix_env_open(const kwr_posix_options *options, const kwr_alloca
     posix->env.clock = &kwr_posix_clock;
     posix->env.random = &kwr_posix_random;
     posix->env.observer = o.observer;
+    posix->env.variables = &posix_variables;
 
     kwr_status status = KWR_OK;
     posix->fs = kwr_posix_fs_open(&posix->env, false, o.roots_unchecked);

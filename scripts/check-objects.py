@@ -4,7 +4,8 @@
 
 Seams: above base/ nothing calls libc for files, time, threads, randomness, environment or memory;
 an object there may only need our own functions, those of <string.h>, bounded formatting, jansson
-(in snapshot/), libcurl (in snapshot/http.c, which keeps its own connections) and RocksDB (in
+(in snapshot/), expat (in snapshot/s3_xml.c), libcurl (in snapshot/http.c, which keeps its own
+connections) and RocksDB (in
 backend/rocksdb/, which keeps its own files). No state outside
 objects: no writable data in any room, nor in the simulator, which stands in for the system and may
 call libc.
@@ -27,6 +28,7 @@ PURE = re.compile(
     r"__popcount[sd]i2|_GLOBAL_OFFSET_TABLE_|__tls_get_addr_never")
 ROCKSDB = re.compile(r"rocksdb_\w+")
 CURL = re.compile(r"curl_\w+")
+EXPAT = re.compile(r"XML_\w+")
 JANSSON = re.compile(r"json(p|_\w+)?\w*")
 # The switch of planted mistakes: only the build for the simulator's score needs it.
 PLANTED = "kwr_planted_is_on"
@@ -83,6 +85,8 @@ def main():
                 if room == "snapshot" and JANSSON.fullmatch(symbol):
                     continue
                 if name.startswith("snapshot/http.") and CURL.fullmatch(symbol):
+                    continue
+                if name == "snapshot/s3_xml.c" and EXPAT.fullmatch(symbol):
                     continue
                 if name.startswith("backend/rocksdb") and ROCKSDB.fullmatch(symbol):
                     continue

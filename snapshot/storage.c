@@ -55,6 +55,7 @@ static const struct {
     { "webhdfs", kwr_storage_webhdfs_open },
     { "swebhdfs", kwr_storage_webhdfs_open },
     { "hdfs", kwr_storage_webhdfs_open },
+    { "s3", kwr_storage_s3_open },
 };
 
 static kwr_status unknown_scheme(const char *uri, size_t size, kwr_error *err) {

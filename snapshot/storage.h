@@ -18,6 +18,10 @@ kwr_status kwr_storage_file_open(const kwr_env *env, const char *path, bool crea
 kwr_status kwr_storage_webhdfs_open(const kwr_env *env, const char *uri, bool create,
                                     kwr_storage **out, kwr_error *err);
 
+/* "s3:", see docs/storage.md. */
+kwr_status kwr_storage_s3_open(const kwr_env *env, const char *uri, bool create, kwr_storage **out,
+                               kwr_error *err);
+
 /* Name grammar of storages; KWR_ERR_RANGE. */
 kwr_status kwr_storage_check_name(const char *name, kwr_error *err);
 

@@ -178,6 +178,17 @@ typedef struct kwr_observer {
     void (*metric)(void *ctx, const char *name, int64_t value);
 } kwr_observer;
 
+/*
+ * Named values of the process's surroundings, such as AWS_ACCESS_KEY_ID: read where a storage's
+ * description names none. Often secrets: they are never logged. [any]
+ */
+typedef struct kwr_variables {
+    size_t struct_size;
+    void *ctx;
+    /* Copies the value with its NUL. KWR_ERR_MISSING; KWR_ERR_RANGE: longer than `capacity`. */
+    kwr_status (*get)(void *ctx, const char *name, char *out, size_t capacity);
+} kwr_variables;
+
 /* The host's; outlives everything opened with it. */
 typedef struct kwr_env {
     size_t struct_size;
@@ -186,7 +197,8 @@ typedef struct kwr_env {
     const kwr_executor *executor;
     const kwr_fs *fs;
     const kwr_random *random;
-    const kwr_observer *observer; /* may be NULL */
+    const kwr_observer *observer;   /* may be NULL */
+    const kwr_variables *variables; /* may be NULL: none are set */
 } kwr_env;
 
 typedef struct kwr_posix_options {

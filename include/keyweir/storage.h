@@ -27,6 +27,9 @@ enum {
     KWR_STORAGE_SHARED = 2,  /* other processes see it */
     KWR_STORAGE_LOCKS = 4,   /* lock() keeps other processes out */
     KWR_STORAGE_RANDOM = 8,  /* ranged reads are cheap */
+    /* Directories are prefixes of names: one that is empty is not there, and its name may be a
+       file's as well. */
+    KWR_STORAGE_PREFIXES = 16,
 };
 
 /* All functions may be called from any thread; distinct writers and readers at the same time. */

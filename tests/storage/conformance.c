@@ -24,6 +24,8 @@ void storage_place_close(storage_place *place, const storage_opener *opener) {
     const kwr_storage_ops *const ops = s->ops; \
     kwr_error err = { 0 };                     \
     (void)ops, (void)err
+/* Directories that are only prefixes of names leave some questions without an answer. */
+#define HAS_DIRECTORIES ((ops->capabilities(s) & KWR_STORAGE_PREFIXES) == 0)
 #define PLACE_DONE(opener) storage_place_close(&place_, opener)
 
 static kwr_status publish_text(kwr_storage *s, kwr_storage_dir *dir, const char *name,
@@ -70,12 +72,14 @@ void storage_publishes_whole_and_never_replaces(const storage_opener *opener) {
     expect_content(s, dir, "empty", "");
     KWR_EXPECT_ERR(KWR_ERR_EXISTS, publish_text(s, dir, "empty", "", &err), err);
     /* A directory holds the name as well as a file does. */
-    kwr_storage_dir *inner = NULL;
-    KWR_MUST_ERR(ops->dir_open(s, dir, "inner", true, &inner, &err), err);
-    KWR_EXPECT_ERR(KWR_ERR_EXISTS, publish_text(s, dir, "inner", "x", &err), err);
-    cr_assert(count_names(s, inner, "") == 0, "nor is it put into it");
-    ops->dir_close(s, inner);
-    cr_assert(count_names(s, dir, "") == 3, "no temporary file is left");
+    if (HAS_DIRECTORIES) {
+        kwr_storage_dir *inner = NULL;
+        KWR_MUST_ERR(ops->dir_open(s, dir, "inner", true, &inner, &err), err);
+        KWR_EXPECT_ERR(KWR_ERR_EXISTS, publish_text(s, dir, "inner", "x", &err), err);
+        cr_assert(count_names(s, inner, "") == 0, "nor is it put into it");
+        ops->dir_close(s, inner);
+    }
+    cr_assert(count_names(s, dir, "") == 2 + HAS_DIRECTORIES, "no temporary file is left");
     ops->dir_close(s, dir);
     PLACE_DONE(opener);
 }
@@ -159,13 +163,19 @@ void storage_answers_missing_and_mistaken_names(const storage_opener *opener) {
     KWR_EXPECT_ERR(KWR_ERR_MISSING, ops->dir_open(s, NULL, "d", false, &dir, &err), err);
     KWR_EXPECT_ERR(KWR_ERR_MISSING, ops->open(s, NULL, "f", &r, NULL, &err), err);
     KWR_EXPECT_ERR(KWR_ERR_MISSING, ops->remove(s, NULL, "f", &err), err);
-    KWR_EXPECT_ERR(KWR_ERR_MISSING, ops->dir_remove(s, NULL, "d", &err), err);
+    KWR_EXPECT_ERR(HAS_DIRECTORIES ? KWR_ERR_MISSING : KWR_OK, ops->dir_remove(s, NULL, "d", &err),
+                   err);
     KWR_MUST_ERR(publish_text(s, NULL, "f", "x", &err), err);
-    KWR_EXPECT_ERR(KWR_ERR_MISMATCH, ops->dir_open(s, NULL, "f", false, &dir, &err), err);
-    KWR_EXPECT_ERR(KWR_ERR_MISMATCH, ops->dir_open(s, NULL, "f", true, &dir, &err), err);
-    cr_assert(ops->dir_remove(s, NULL, "f", &err) < KWR_OK, "it is a file");
+    if (HAS_DIRECTORIES) {
+        KWR_EXPECT_ERR(KWR_ERR_MISMATCH, ops->dir_open(s, NULL, "f", false, &dir, &err), err);
+        KWR_EXPECT_ERR(KWR_ERR_MISMATCH, ops->dir_open(s, NULL, "f", true, &dir, &err), err);
+        cr_assert(ops->dir_remove(s, NULL, "f", &err) < KWR_OK, "it is a file");
+    } else {
+        KWR_EXPECT_ERR(KWR_ERR_MISSING, ops->dir_open(s, NULL, "f", false, &dir, &err), err);
+    }
     expect_content(s, NULL, "f", "x");
     KWR_MUST_ERR(ops->dir_open(s, NULL, "d", true, &dir, &err), err);
+    if (!HAS_DIRECTORIES) KWR_MUST_ERR(publish_text(s, dir, "inside", "x", &err), err);
     ops->dir_close(s, dir);
     cr_assert(ops->remove(s, NULL, "d", &err) < KWR_OK, "it is a directory");
     cr_assert(ops->open(s, NULL, "d", &r, NULL, &err) < KWR_OK, "it is a directory");
@@ -231,9 +241,11 @@ void storage_lists_and_removes(const storage_opener *opener) {
     KWR_MUST_ERR(ops->dir_sync(s, dir, &err), err);
     ops->dir_close(s, dir);
     KWR_MUST_ERR(ops->dir_remove(s, NULL, "d", &err), err);
-    cr_assert(count_names(s, NULL, "") == 0);
     KWR_MUST_ERR(ops->dir_sync(s, NULL, &err), err);
-    KWR_EXPECT_ERR(KWR_ERR_MISSING, ops->dir_open(s, NULL, "d", false, &dir, &err), err);
+    if (HAS_DIRECTORIES) { /* else some servers keep an empty one for a while */
+        cr_assert(count_names(s, NULL, "") == 0);
+        KWR_EXPECT_ERR(KWR_ERR_MISSING, ops->dir_open(s, NULL, "d", false, &dir, &err), err);
+    }
     PLACE_DONE(opener);
 }
 
@@ -392,8 +404,9 @@ void storage_serves_writers_and_readers_at_once(const storage_opener *opener) {
 
 void storage_streams_large_files(const storage_opener *opener) {
     WITH_PLACE(opener);
-    enum { PIECE = 1 << 20, LARGE = 24 << 20, MEMORY_MAX = 8 << 20 };
+    enum { PIECE = 1 << 20, LARGE = 24 << 20, MEMORY = 8 << 20 };
     const size_t large = opener->large != 0 ? opener->large : LARGE;
+    const size_t memory_max = opener->memory != 0 ? opener->memory : MEMORY;
     fault_env *counted = NULL;
     kwr_storage *own = s;
     /* Opened once more, through an allocator that counts. */
@@ -423,7 +436,7 @@ void storage_streams_large_files(const storage_opener *opener) {
         if (used > most) most = used;
     }
     own->ops->close_reader(own, r);
-    cr_assert(most <= MEMORY_MAX, "%llu bytes were in memory at a time", (unsigned long long)most);
+    cr_assert(most <= memory_max, "%llu bytes were in memory at a time", (unsigned long long)most);
     free(piece);
     if (counted != NULL) {
         kwr_storage_close(own);
@@ -449,7 +462,7 @@ void storage_shows_what_another_opener_wrote(const storage_opener *opener) {
         KWR_MUST_ERR(again->ops->remove(again, dir, "f", &err), err);
         again->ops->dir_close(again, dir);
         kwr_storage_close(again);
-        KWR_MUST_ERR(ops->dir_open(s, NULL, "d", false, &dir, &err), err);
+        KWR_MUST_ERR(ops->dir_open(s, NULL, "d", !HAS_DIRECTORIES, &dir, &err), err);
         cr_assert(count_names(s, dir, "") == 0);
         ops->dir_close(s, dir);
     }

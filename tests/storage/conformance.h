@@ -23,6 +23,7 @@ typedef struct storage_opener {
     void (*close)(storage_place *place); /* after the storage was closed; clears the place away */
     bool slow;                           /* a real server: of exhaustive loops only some rounds */
     size_t large;                        /* bytes of the large file; 0: 24 MiB */
+    size_t memory;                       /* it may take; 0: 8 MiB */
 } storage_opener;
 
 /* Storage, environment and place, with the fields above set. */
