@@ -8,7 +8,8 @@
  * 2 to 3 and 3 to 2 subtasks, every new one measured and the sum compared; also 2 to 2, where
  * nothing is to be clipped or loaded. Copying is done in batches of 500 writes, as is usual, and by
  * single writes. The rounds of all ways take turns. Then whole restores from a checkpoint in
- * storage, by phase. Directories are below $TMPDIR, else /tmp.
+ * storage, by phase: as they are, and with one worker, so that what reads, verifies and writes out
+ * can be told apart. Directories are below $TMPDIR, else /tmp.
  */
 #include <unistd.h>
 
@@ -35,6 +36,37 @@ typedef struct setup {
     unsigned number;
     part parts[PARTS_MAX];
 } setup;
+
+/* ---- the watched file system; one for the program ---- */
+
+static const kwr_fs *real_fs;
+static uint64_t read_ns, write_ns; /* of all threads; atomic */
+
+static kwr_status watch_read(void *ctx, kwr_file *file, uint64_t offset, void *data, size_t size,
+                             size_t *done, kwr_error *err) {
+    const uint64_t start = bench_now_ns();
+    const kwr_status status = real_fs->read(ctx, file, offset, data, size, done, err);
+    __atomic_fetch_add(&read_ns, bench_now_ns() - start, __ATOMIC_RELAXED);
+    return status;
+}
+static kwr_status watch_write(void *ctx, kwr_file *file, const void *data, size_t size,
+                              size_t *done, kwr_error *err) {
+    const uint64_t start = bench_now_ns();
+    const kwr_status status = real_fs->write(ctx, file, data, size, done, err);
+    __atomic_fetch_add(&write_ns, bench_now_ns() - start, __ATOMIC_RELAXED);
+    return status;
+}
+static kwr_status watch_create(void *ctx, kwr_dir *dir, const char *name, kwr_file **out,
+                               kwr_error *err) {
+    const uint64_t start = bench_now_ns();
+    const kwr_status status = real_fs->create(ctx, dir, name, out, err);
+    __atomic_fetch_add(&write_ns, bench_now_ns() - start, __ATOMIC_RELAXED);
+    return status;
+}
+static uint32_t one_worker(void *ctx) {
+    (void)ctx;
+    return 1;
+}
 
 static const kwr_engine_ops *const ops = &kwr_rocksdb_engine;
 
@@ -312,53 +344,92 @@ static kwr_bytes checkpoint_part(setup *s, kwr_storage *storage, uint32_t index,
     return result.handle;
 }
 
+typedef enum phase { WHOLE, FILES, READ, VERIFY, WRITE_OUT, OPEN, CLIP, LOAD, PHASES } phase;
+static const char *const phase_names[PHASES] = {
+    "restore", "read, verify, write out", "read", "verify", "write out", "open", "clip", "load",
+};
+
+/* All subtasks one after the other. */
+static void restore_all(setup *s, kwr_storage *storage, const kwr_slice *handles, size_t from,
+                        size_t to, double phases[PHASES]) {
+    uint64_t ns[PHASES] = { 0 };
+    read_ns = write_ns = 0;
+    for (size_t i = 0; i < to; i++) {
+        char path[256];
+        const kwr_backend_options options =
+            backend_options(s, kwr_key_groups_of((uint32_t)i, (uint32_t)to, GROUPS), path);
+        kwr_backend *backend;
+        const kwr_engine_ops *which;
+        kwr_error err;
+        const uint64_t start = bench_now_ns();
+        bench_must(kwr_snapshot_restore(&options, storage, "job", handles, from, &backend, &err),
+                   &err, "restore");
+        ns[WHOLE] += bench_now_ns() - start;
+        const rocks_adopt_times *times = &kwr_backend_engine(backend, &which)->adopt_times;
+        ns[OPEN] += times->open;
+        ns[CLIP] += times->clip;
+        ns[LOAD] += times->load;
+        kwr_backend_close(backend);
+    }
+    ns[FILES] = ns[WHOLE] - ns[OPEN] - ns[CLIP] - ns[LOAD];
+    ns[READ] = read_ns;
+    ns[WRITE_OUT] = write_ns;
+    if (ns[FILES] > read_ns + write_ns) ns[VERIFY] = ns[FILES] - read_ns - write_ns;
+    for (phase p = 0; p < PHASES; p++)
+        phases[p] = ms(ns[p]);
+}
+
+/* With several workers what reads, verifies and writes out overlaps: only their sum is said. */
+static void report_phases(setup *s, kwr_storage *storage, const kwr_slice *handles, size_t from,
+                          size_t to, bool one) {
+    bench_series series[PHASES] = { 0 };
+    for (size_t round = 0; round < ROUNDS; round++) {
+        double phases[PHASES];
+        restore_all(s, storage, handles, from, to, phases);
+        for (phase p = 0; p < PHASES; p++)
+            bench_sample(&series[p], phases[p]);
+    }
+    bench_say(&s->b, "%zu to %zu subtasks, restored from storage, all of them together%s\n", from,
+              to, one ? ", with one worker" : "");
+    for (phase p = 0; p < PHASES; p++) {
+        char what[64];
+        if (!one && (p == READ || p == VERIFY || p == WRITE_OUT)) continue;
+        snprintf(what, sizeof what, "%zu to %zu%s: %s", from, to, one ? ", one worker" : "",
+                 phase_names[p]);
+        bench_report(&s->b, what, "ms", &series[p]);
+    }
+}
+
 static void restore_by_phase(setup *s, size_t from, size_t to) {
-    char path[256], root[256];
+    char root[256];
     kwr_storage *storage;
     kwr_error err;
     kwr_bytes parts[PARTS_MAX];
     kwr_slice handles[PARTS_MAX];
+    kwr_env *const every = s->env;
+    kwr_env env = *every;
+    kwr_fs fs = *every->fs;
+    kwr_executor executor = *every->executor;
+    real_fs = every->fs;
+    fs.read = watch_read;
+    fs.write = watch_write;
+    fs.create = watch_create;
+    env.fs = &fs;
+    s->env = &env;
     snprintf(root, sizeof root, "file:%s/storage-%u", s->root, s->number++);
     bench_must(kwr_storage_open(s->env, root, true, &storage, &err), &err, "storage");
     for (size_t i = 0; i < from; i++) {
         parts[i] = checkpoint_part(s, storage, (uint32_t)i, (uint32_t)from);
         handles[i] = (kwr_slice){ parts[i].data, parts[i].size };
     }
-    bench_series all = { 0 }, files = { 0 }, open = { 0 }, clip = { 0 }, load = { 0 };
-    for (size_t round = 0; round < ROUNDS; round++) {
-        cost sum = { 0 };
-        for (size_t i = 0; i < to; i++) {
-            const kwr_backend_options options =
-                backend_options(s, kwr_key_groups_of((uint32_t)i, (uint32_t)to, GROUPS), path);
-            kwr_backend *backend;
-            const kwr_engine_ops *which;
-            const uint64_t start = bench_now_ns();
-            bench_must(
-                kwr_snapshot_restore(&options, storage, "job", handles, from, &backend, &err), &err,
-                "restore");
-            sum.ns += bench_now_ns() - start;
-            const rocks_adopt_times *times = &kwr_backend_engine(backend, &which)->adopt_times;
-            sum.open += times->open;
-            sum.clip += times->clip;
-            sum.load += times->load;
-            kwr_backend_close(backend);
-        }
-        bench_sample(&all, ms(sum.ns));
-        bench_sample(&files, ms(sum.ns - sum.open - sum.clip - sum.load));
-        bench_sample(&open, ms(sum.open));
-        bench_sample(&clip, ms(sum.clip));
-        bench_sample(&load, ms(sum.load));
-    }
-    bench_say(&s->b, "%zu to %zu subtasks, restored from storage, all of them together\n", from,
-              to);
-    bench_report(&s->b, "restore", "ms", &all);
-    bench_report(&s->b, "restore: read, verify, write out", "ms", &files);
-    bench_report(&s->b, "restore: open", "ms", &open);
-    bench_report(&s->b, "restore: clip", "ms", &clip);
-    bench_report(&s->b, "restore: load", "ms", &load);
+    report_phases(s, storage, handles, from, to, false);
+    executor.parallelism = one_worker;
+    env.executor = &executor;
+    report_phases(s, storage, handles, from, to, true);
     for (size_t i = 0; i < from; i++)
         kwr_bytes_free(&parts[i]);
     kwr_storage_close(storage);
+    s->env = every;
 }
 
 int main(int argc, char **argv) {

@@ -162,7 +162,7 @@ static void run_worker(void *ctx) {
         if (i >= job->container_count) break;
         w->status = write_container(w, i);
     }
-    if (w->local != NULL) (void)(part_close(w) < KWR_OK); /* of a failure: it is removed */
+    (void)(part_close(w) < KWR_OK); /* of a failure: it is removed */
     if (w->status < KWR_OK) __atomic_store_n(&job->stop, 1, __ATOMIC_RELAXED);
 }
 
@@ -210,9 +210,9 @@ static kwr_status make_directories(donor_job *job, kwr_error *err) {
         char *path = kwr_arena_alloc(d->arena, size);
         if (path == NULL) return no_memory(err);
         (void)snprintf(path, size, "%s/%s", d->directory, name);
+        d->sources[i].directory = path; /* a call that fails may have made it */
         KWR_TRY(fs->open_dir(fs->ctx, job->root, name, KWR_FS_CREATE | KWR_FS_EXCLUSIVE,
                              &job->dirs[i], err));
-        d->sources[i].directory = path;
     }
     return KWR_OK;
 }

@@ -167,6 +167,8 @@ kwr_status kwr_rocks_db_open(const kwr_engine_config *config, rocks_db **out, kw
         return KWR_FAIL(err, KWR_ERR_NOMEM, 0, "engine rocksdb: no memory");
     }
     kwr_status status = kwr_rocks_must_be_empty(db->env, db->directory, err);
+    if (status >= KWR_OK && config->adopts)
+        db->ours = true; /* it fills before there is a database */
     if (status >= KWR_OK && !config->adopts) status = kwr_rocks_db_create(db, err);
     if (status < KWR_OK) {
         free_all(db);
