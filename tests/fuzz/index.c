@@ -12,7 +12,7 @@
 #include "snapshot/data_reader.h"
 #include "snapshot/file_record.h"
 
-enum { HEAD = 8, STATES = 3, GROUPS = 4 };
+enum { HEAD = 8, STATES = 16, GROUPS = 128 };
 
 static kwr_status look(void *ctx, const kwr_entry *entry) {
     uint64_t *sum = ctx;

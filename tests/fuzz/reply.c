@@ -11,6 +11,29 @@ static kwr_status on_name(void *ctx, const char *name) {
     return KWR_OK;
 }
 
+/* The same address as a redirect from an honest one, under every kind of rule. */
+static void check_redirects(const char *text) {
+    static const char *const rules[] = { NULL, "*", "*.example", "dn1.example:9864,dn2" };
+    static const char *const origins[] = { "http://nn.a.example:9870/webhdfs/v1/",
+                                           "http://127.0.0.1:9870/", "https://namenode:1/" };
+    kwr_url from, to;
+    kwr_error err = { 0 };
+    if (kwr_url_parse(text, &to, &err) < KWR_OK) return;
+    for (size_t i = 0; i < sizeof origins / sizeof *origins; i++) {
+        FUZZ_MUST(kwr_url_parse(origins[i], &from, &err) == KWR_OK);
+        for (size_t j = 0; j < sizeof rules / sizeof *rules; j++) {
+            const kwr_status status =
+                kwr_url_check_redirect(&from, &to, "/webhdfs/v1/", rules[j], "option", &err);
+            FUZZ_MUST(status == KWR_OK || status == KWR_ERR_REFUSED);
+            FUZZ_MUST(status == KWR_ERR_REFUSED ||
+                      (to.tls == from.tls && strncmp(to.path, "/webhdfs/v1/", 12) == 0));
+        }
+    }
+    kwr_buffer encoded = { .env = fuzz_env() };
+    kwr_url_encode(&encoded, text, strlen(text), true);
+    kwr_buffer_free(&encoded);
+}
+
 static void read_url(const uint8_t *data, size_t size) {
     char text[2048];
     kwr_url url = { 0 };
@@ -25,6 +48,7 @@ static void read_url(const uint8_t *data, size_t size) {
     } else {
         FUZZ_MUST(err.text[0] != '\0');
     }
+    check_redirects(text);
     size_t length = size;
     (void)kwr_url_decode(text, &length);
     FUZZ_MUST(length <= size);
