@@ -48,11 +48,11 @@ static size_t size_of(hostile *h, const char *path) {
 
 /* b: where, in parts of 1000. */
 static void flip(hostile *h, const char *path, const char *where) {
-    stored_flip(&h->f, path, size_of(h, path) * (size_t)atoi(where) / 1000);
+    stored_flip(&h->f, path, size_of(h, path) * strtoul(where, NULL, 10) / 1000);
 }
 
 static void cut(hostile *h, const char *path, const char *where) {
-    stored_cut(&h->f, path, size_of(h, path) * (size_t)atoi(where) / 1000);
+    stored_cut(&h->f, path, size_of(h, path) * strtoul(where, NULL, 10) / 1000);
 }
 
 static void lengthen(hostile *h, const char *path, const char *unused) {
@@ -391,14 +391,14 @@ static uint64_t sum_of_outside(const hostile *h) {
 /* The job once for all: checkpoint 2 is the one that is changed, and the newest. */
 static void make(hostile *h, const char *pattern, bool raw) {
     kwr_error err = { 0 };
-    char outside[300];
+    char outside[300], secret[320];
     *h = (hostile){ 0 };
     make_temp_dir(h->base, sizeof h->base);
     snprintf(h->f.root, sizeof h->f.root, "%s/root", h->base);
     snprintf(outside, sizeof outside, "%s/outside", h->base);
+    snprintf(secret, sizeof secret, "%s/secret", outside);
     cr_assert(mkdir(outside, 0700) == 0);
-    strcat(outside, "/secret");
-    spill(outside, "nobody's business", 17);
+    spill(secret, "nobody's business", 17);
     KWR_MUST_ERR(kwr_env_posix_open(NULL, &h->f.env, &err), err);
     if (pattern != NULL) copy_tree(pattern, h->f.root);
     KWR_MUST_ERR(kwr_storage_open(h->f.env, h->f.root, true, &h->f.storage, &err), err);
@@ -632,18 +632,16 @@ static void remove_link(hostile *h) {
     cr_assert(sum_of_outside(h) != 0 && file_exists(target));
 }
 static void remove_linked_directory(hostile *h) {
-    char target[600], path[600];
+    char target[600], manifest[640], path[600];
     kwr_gc_result result;
     outside_of(h, "dir", target);
+    snprintf(manifest, sizeof manifest, "%s/manifest.json", target);
     cr_assert(mkdir(target, 0700) == 0);
-    strcat(target, "/manifest.json");
-    spill(target, "x", 1);
-    *strrchr(target, '/') = '\0';
+    spill(manifest, "x", 1);
     path_of(h, "job/chk-7-1", path);
     cr_assert(symlink(target, path) == 0);
     collect(h, &result);
-    strcat(target, "/manifest.json");
-    cr_assert(file_exists(target));
+    cr_assert(file_exists(manifest));
 }
 static void remove_nested(hostile *h) {
     kwr_gc_result result;

@@ -214,15 +214,15 @@ static void put_part(fake_s3 *f, const loopback_request *request, uint64_t id,
     char number[16] = "";
     loopback_param(request, "partNumber", number, sizeof number);
     upload *u = *upload_slot(f, id);
-    const int part = atoi(number) - 1;
-    if (u == NULL || part < 0 || part >= PARTS) {
+    const unsigned long part = strtoul(number, NULL, 10) - 1;
+    if (u == NULL || part >= PARTS) {
         refuse(reply, 404, "NoSuchUpload");
         return;
     }
     free(u->parts[part]);
     u->parts[part] = copied(request->body, request->body_size);
     u->sizes[part] = request->body_size;
-    snprintf(reply->headers, sizeof reply->headers, "ETag: \"part%d\"\r\n", part + 1);
+    snprintf(reply->headers, sizeof reply->headers, "ETag: \"part%lu\"\r\n", part + 1);
 }
 
 static void put_together(fake_s3 *f, const loopback_request *request, uint64_t id, const char *key,

@@ -9,8 +9,9 @@ static void open_fake(storage_place *place) {
     place->ctx = fake;
     setenv("AWS_ACCESS_KEY_ID", "key_id", 1);
     setenv("AWS_SECRET_ACCESS_KEY", "very/secret", 1);
-    fake_s3_uri(fake, 5000, place->uri, sizeof place->uri);
-    strcat(place->uri, "&part_size=5242880&parallel=2");
+    char base[sizeof place->uri - 100];
+    fake_s3_uri(fake, 5000, base, sizeof base);
+    snprintf(place->uri, sizeof place->uri, "%s&part_size=5242880&parallel=2", base);
     KWR_MUST_ERR(kwr_storage_open(place->env, place->uri, true, &place->storage, &err), err);
 }
 

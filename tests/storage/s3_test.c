@@ -29,8 +29,9 @@ static void place_open(place *p, const fake_s3_options *options, uint32_t retry_
     memset(p, 0, sizeof *p);
     credentials_are("key_id", "very/secret", NULL);
     p->fake = fake_s3_open(options);
-    fake_s3_uri(p->fake, retry_ms, p->uri, sizeof p->uri - 100);
-    strcat(p->uri, "&part_size=5242880&parallel=2");
+    char base[sizeof p->uri - 100];
+    fake_s3_uri(p->fake, retry_ms, base, sizeof base);
+    snprintf(p->uri, sizeof p->uri, "%s&part_size=5242880&parallel=2", base);
     KWR_MUST_ERR(kwr_storage_open(kwr_test_env(), p->uri, true, &p->storage, &err), err);
 }
 
