@@ -99,6 +99,13 @@ kwr_status kwr_storage_check_name(const char *name, kwr_error *err) {
                     shown, KWR_STORAGE_NAME_MAX);
 }
 
+kwr_status kwr_storage_filtered(void *ctx, const char *name) {
+    const kwr_storage_filter *filter = ctx;
+    if (strncmp(name, filter->prefix, strlen(filter->prefix)) != 0) return KWR_OK;
+    if (kwr_storage_check_name(name, NULL) < KWR_OK) return KWR_OK;
+    return filter->fn(filter->fn_ctx, name);
+}
+
 bool kwr_temp_name_of(const char *name, const char *of) {
     const size_t size = strlen(name), middle = strlen(of);
     uint64_t random = 0;

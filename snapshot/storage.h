@@ -25,6 +25,16 @@ kwr_status kwr_storage_s3_open(const kwr_env *env, const char *uri, bool create,
 /* Name grammar of storages; KWR_ERR_RANGE. */
 kwr_status kwr_storage_check_name(const char *name, kwr_error *err);
 
+/* For what lists whole directories: passes on the names that begin with `prefix`. Those outside the
+ * grammar are not ours: nobody could open them here. */
+typedef struct kwr_storage_filter {
+    const char *prefix;
+    kwr_list_fn fn;
+    void *fn_ctx;
+} kwr_storage_filter;
+/* A kwr_list_fn; `ctx` is a kwr_storage_filter. */
+kwr_status kwr_storage_filtered(void *ctx, const char *name);
+
 /*
  * A whole file, which must not be larger than `size_max` (KWR_ERR_CORRUPT, naming the limit);
  * KWR_ERR_MISSING. Release with kwr_bytes_free().

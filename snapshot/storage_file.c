@@ -96,26 +96,12 @@ static kwr_status file_dir_sync(kwr_storage *storage, kwr_storage_dir *dir, kwr_
     return fs_of(self)->sync_dir(fs_of(self)->ctx, dir_of(self, dir), err);
 }
 
-typedef struct list_filter {
-    const char *prefix;
-    size_t prefix_size;
-    kwr_list_fn fn;
-    void *fn_ctx;
-} list_filter;
-
-/* Names outside the grammar are not ours: nobody could open them here. */
-static kwr_status list_one(void *ctx, const char *name) {
-    const list_filter *filter = ctx;
-    if (strncmp(name, filter->prefix, filter->prefix_size) != 0) return KWR_OK;
-    if (kwr_storage_check_name(name, NULL) < KWR_OK) return KWR_OK;
-    return filter->fn(filter->fn_ctx, name);
-}
-
 static kwr_status file_list(kwr_storage *storage, kwr_storage_dir *dir, const char *prefix,
                             kwr_list_fn fn, void *fn_ctx, kwr_error *err) {
     file_storage *self = self_of(storage);
-    list_filter filter = { prefix, strlen(prefix), fn, fn_ctx };
-    return fs_of(self)->list(fs_of(self)->ctx, dir_of(self, dir), list_one, &filter, err);
+    kwr_storage_filter filter = { prefix, fn, fn_ctx };
+    return fs_of(self)->list(fs_of(self)->ctx, dir_of(self, dir), kwr_storage_filtered, &filter,
+                             err);
 }
 
 static kwr_status file_dir_remove(kwr_storage *storage, kwr_storage_dir *parent, const char *name,

@@ -137,26 +137,11 @@ static kwr_status hdfs_dir_sync(kwr_storage *storage, kwr_storage_dir *dir, kwr_
     return KWR_OK;
 }
 
-typedef struct list_filter {
-    const char *prefix;
-    size_t prefix_size;
-    kwr_list_fn fn;
-    void *fn_ctx;
-} list_filter;
-
-/* Names outside the grammar are not ours: nobody could open them here. */
-static kwr_status list_one(void *ctx, const char *name) {
-    const list_filter *filter = ctx;
-    if (strncmp(name, filter->prefix, filter->prefix_size) != 0) return KWR_OK;
-    if (kwr_storage_check_name(name, NULL) < KWR_OK) return KWR_OK;
-    return filter->fn(filter->fn_ctx, name);
-}
-
 static kwr_status hdfs_list(kwr_storage *storage, kwr_storage_dir *dir, const char *prefix,
                             kwr_list_fn fn, void *fn_ctx, kwr_error *err) {
     hdfs_storage *self = self_of(storage);
-    list_filter filter = { prefix, strlen(prefix), fn, fn_ctx };
-    return kwr_webhdfs_list(self->client, path_of(self, dir), list_one, &filter, err);
+    kwr_storage_filter filter = { prefix, fn, fn_ctx };
+    return kwr_webhdfs_list(self->client, path_of(self, dir), kwr_storage_filtered, &filter, err);
 }
 
 /* Removes a file, or an empty directory: HDFS has one call for both, so its kind is asked first. */
