@@ -20,9 +20,7 @@ bool kwr_tree_find(const kwr_tree_head *head, kwr_slice key, kwr_tree_path *out)
     for (; page->level > 0; step++) {
         step->page = page;
         step->index = kwr_tree_search_child(page, key);
-        page = kwr_tree_child(page, step->index);
-        __builtin_prefetch(page);
-        __builtin_prefetch((const uint8_t *)page + 64);
+        page = kwr_tree_enter(page, step->index, key);
     }
     bool equal;
     step->page = page;
@@ -226,7 +224,7 @@ static bool take_in(making *m, kwr_tree_step *step) {
     kwr_tree_set_child(page, step->index, m->first);
     for (uint32_t i = 0; i < m->more_count; i++) {
         uint8_t *value = kwr_tree_insert(page, step->index + 1 + i, m->separators[i], 8);
-        kwr_put_le64(value, (uint64_t)(uintptr_t)m->more[i]);
+        kwr_put_le64(value, kwr_tree_word(m->more[i]));
     }
     return true;
 }
@@ -235,12 +233,12 @@ static bool take_in(making *m, kwr_tree_step *step) {
 static bool make_inner(making *m, kwr_tree_step *step) {
     kwr_tree_scratch *s = m->t->e->tree;
     kwr_tree_page *page = step->page;
-    uint64_t words[3] = { (uint64_t)(uintptr_t)m->first };
+    uint64_t words[3] = { kwr_tree_word(m->first) };
     s->count = 0;
     kwr_tree_gather(s, page);
     s->refs[step->index].value = (const uint8_t *)&words[0];
     for (uint32_t i = 0; i < m->more_count; i++) {
-        words[i + 1] = (uint64_t)(uintptr_t)m->more[i];
+        words[i + 1] = kwr_tree_word(m->more[i]);
         kwr_tree_scratch_insert(
             s, step->index + 1 + i,
             (kwr_tree_ref){ m->separators[i], (const uint8_t *)&words[i + 1], 8 });
@@ -272,10 +270,10 @@ static bool make_root(making *m) {
     kwr_tree *t = m->t;
     if (m->more_count > 0) {
         if (t->head.height + 1 == KWR_TREE_LEVELS_MAX) return false;
-        uint64_t words[3] = { (uint64_t)(uintptr_t)m->first };
+        uint64_t words[3] = { kwr_tree_word(m->first) };
         kwr_tree_ref refs[3] = { { .value = (const uint8_t *)&words[0], .value_size = 8 } };
         for (uint32_t i = 0; i < m->more_count; i++) {
-            words[i + 1] = (uint64_t)(uintptr_t)m->more[i];
+            words[i + 1] = kwr_tree_word(m->more[i]);
             refs[i + 1] = (kwr_tree_ref){ m->separators[i], (const uint8_t *)&words[i + 1], 8 };
         }
         kwr_tree_page *root = make(m, refs, m->more_count + 1, t->head.height + 1U, 1024);
@@ -328,6 +326,16 @@ static kwr_status place_anew(kwr_tree *t, kwr_tree_path *path, kwr_slice key, si
     return KWR_OK;
 }
 
+/* The word above tells how many slots the leaf has, within an eighth. */
+static void tell_count(const kwr_tree_path *path) {
+    if (path->height == 0) return;
+    const kwr_tree_page *leaf = path->steps[path->height].page;
+    const kwr_tree_step *above = &path->steps[path->height - 1];
+    const uint32_t told = kwr_tree_word_count(kwr_tree_child_word(above->page, above->index));
+    const uint32_t apart = told > leaf->count ? told - leaf->count : leaf->count - told;
+    if (apart > leaf->count / 8) kwr_tree_set_child(above->page, above->index, leaf);
+}
+
 /* Gives a page of the present its dead bytes back, in a block of the same size. */
 static bool tidy(kwr_tree *t, kwr_tree_path *path, uint32_t level) {
     kwr_tree_page *page = path->steps[level].page;
@@ -361,11 +369,13 @@ kwr_status kwr_tree_place(kwr_tree *t, kwr_tree_path *path, kwr_slice key, size_
         kwr_tree_gap(page) + page->dead >= need + need / 4)
         if (tidy(t, path, path->height) && found) old = kwr_tree_element(leaf->page, leaf->index);
     uint8_t *value;
-    if (!big && kwr_tree_gap(leaf->page) >= need && leaf->page->count < KWR_TREE_COUNT_MAX - 8)
+    if (!big && kwr_tree_gap(leaf->page) >= need && leaf->page->count < KWR_TREE_COUNT_MAX - 8) {
         value = found ? kwr_tree_resize(leaf->page, leaf->index, value_size)
                       : kwr_tree_insert(leaf->page, leaf->index, key, value_size);
-    else
+        if (!found) tell_count(path);
+    } else {
         KWR_TRY(place_anew(t, path, key, value_size, found, &value));
+    }
     if (keep) zero_behind(value, value_size, found ? &old : NULL);
     t->head.count += !found;
     t->head.bytes += value_size - (found ? old.value_size : 0) + (found ? 0 : key.size);

@@ -140,13 +140,31 @@ static inline const uint8_t *kwr_tree_record(const kwr_tree_page *page, uint32_t
 static inline kwr_element kwr_tree_element(const kwr_tree_page *page, uint32_t i) {
     return kwr_element_at(kwr_tree_record(page, i));
 }
-static inline kwr_tree_page *kwr_tree_child(const kwr_tree_page *page, uint32_t i) {
+
+/*
+ * A child word: the child's address in 48 bits and, above them, about how many slots it has. That
+ * number may be old: it only tells where to look before the child's header has arrived.
+ */
+enum { KWR_TREE_WORD_BITS = 48 };
+static inline uint64_t kwr_tree_word(const kwr_tree_page *child) {
+    return (uint64_t)(uintptr_t)child | (uint64_t)child->count << KWR_TREE_WORD_BITS;
+}
+static inline kwr_tree_page *kwr_tree_word_child(uint64_t word) {
+    return (kwr_tree_page *)(uintptr_t)(word & ((1ULL << KWR_TREE_WORD_BITS) - 1));
+}
+static inline uint32_t kwr_tree_word_count(uint64_t word) {
+    return (uint32_t)(word >> KWR_TREE_WORD_BITS);
+}
+static inline uint64_t kwr_tree_child_word(const kwr_tree_page *page, uint32_t i) {
     const kwr_element x = kwr_tree_element(page, i);
-    return (kwr_tree_page *)(uintptr_t)kwr_get_le64(x.value);
+    return kwr_get_le64(x.value);
+}
+static inline kwr_tree_page *kwr_tree_child(const kwr_tree_page *page, uint32_t i) {
+    return kwr_tree_word_child(kwr_tree_child_word(page, i));
 }
 static inline void kwr_tree_set_child(kwr_tree_page *page, uint32_t i, const kwr_tree_page *child) {
     const kwr_element x = kwr_tree_element(page, i);
-    kwr_put_le64(x.value, (uint64_t)(uintptr_t)child);
+    kwr_put_le64(x.value, kwr_tree_word(child));
 }
 static inline size_t kwr_tree_gap(const kwr_tree_page *page) {
     return (size_t)page->base - page->heap - sizeof *page - (size_t)page->count * KWR_TREE_SLOT;
@@ -166,6 +184,9 @@ static inline uint32_t kwr_tree_search_child(const kwr_tree_page *page, kwr_slic
     const uint32_t i = kwr_tree_search(page, key, &equal);
     return equal ? i : i - 1;
 }
+
+/* The child of slot i; asks for the lines where a search for `key` will look in it. */
+kwr_tree_page *kwr_tree_enter(const kwr_tree_page *page, uint32_t i, kwr_slice key);
 
 /* In place, in pages that belong to the present alone. The gap must be there: a slot and the
  * record. Returns where the value goes. */

@@ -87,6 +87,30 @@ static uint32_t search_all_heads(const kwr_tree_page *page, uint32_t head) {
     return search_heads(page, low + 1, high, head);
 }
 
+/*
+ * A search of a leaf that no cache holds would wait three times: for the header, for the slots and
+ * for the record. The separators beside the child's word and the number of slots in it tell well
+ * enough which slots those will be, so the first two waits become one.
+ */
+kwr_tree_page *kwr_tree_enter(const kwr_tree_page *page, uint32_t i, kwr_slice key) {
+    const uint64_t word = kwr_tree_child_word(page, i);
+    kwr_tree_page *child = kwr_tree_word_child(word);
+    __builtin_prefetch(child);
+    const uint32_t count = kwr_tree_word_count(word);
+    if (page->level > 1 || count < GUESS_FROM || key.size < page->prefix) {
+        __builtin_prefetch((const uint8_t *)child + 64);
+        return child;
+    }
+    const uint32_t head = head_of(key, page->prefix), low = page->slots[i].head;
+    const uint32_t high = i + 1 < page->count ? page->slots[i + 1].head : UINT32_MAX;
+    if (head < low || head >= high) return child;
+    const kwr_tree_slot *at = &child->slots[(uint64_t)(head - low) * count / (high - low)];
+    __builtin_prefetch(at);
+    __builtin_prefetch(at - GUESS_STEP);
+    __builtin_prefetch(at + GUESS_STEP);
+    return child;
+}
+
 uint32_t kwr_tree_search(const kwr_tree_page *page, kwr_slice key, bool *equal) {
     const uint32_t low = kwr_tree_low(page), count = page->count;
     *equal = false;

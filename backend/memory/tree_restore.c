@@ -117,7 +117,7 @@ static kwr_tree_page *fill_inner(kwr_engine *e, const child *children, size_t le
     while (n < left && n < most) {
         const size_t more = KWR_TREE_SLOT + kwr_element_size(children[n].separator.size, 8);
         if (n >= 2 && bytes + more > KWR_TREE_BYTES * 9 / 10) break;
-        words[n] = (uint64_t)(uintptr_t)children[n].page;
+        words[n] = kwr_tree_word(children[n].page);
         s->refs[n] = (kwr_tree_ref){ n == 0 ? (kwr_slice){ NULL, 0 } : children[n].separator,
                                      (const uint8_t *)&words[n], 8 };
         bytes += more;
