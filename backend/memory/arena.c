@@ -111,13 +111,17 @@ static bool grow_chunk_table(kwr_page_arena *arena) {
     return true;
 }
 
+/* Words of the directory and of trees have 48 bits for an address. */
+static bool fits_word(const void *memory, size_t size) {
+    return ((uintptr_t)memory + size) >> 48 == 0;
+}
+
 static bool add_chunk(kwr_page_arena *arena) {
     if (!grow_chunk_table(arena)) return false;
     kwr_chunk *chunk = kwr_page_arena_host_alloc(arena, sizeof *chunk);
     if (chunk == NULL) return false;
     void *memory = kwr_resources_map(arena->resources);
-    /* Directory words have 48 bits for a pointer. */
-    if (memory != NULL && ((uintptr_t)memory + KWR_RESOURCE_BLOCK) >> 48 != 0) {
+    if (memory != NULL && !fits_word(memory, KWR_RESOURCE_BLOCK)) {
         kwr_resources_unmap(arena->resources, memory);
         memory = NULL;
     }
@@ -183,6 +187,10 @@ static kwr_block *large_alloc(kwr_page_arena *arena, size_t size) {
     if (size > SIZE_MAX - sizeof(kwr_large)) return NULL;
     kwr_large *large = kwr_page_arena_host_alloc(arena, sizeof *large + size);
     if (large == NULL) return NULL;
+    if (!fits_word(large, sizeof *large + size)) {
+        kwr_page_arena_host_free(arena, large, sizeof *large + size);
+        return NULL;
+    }
     *large = (kwr_large){ .next = arena->large, .size = size };
     if (arena->large != NULL) arena->large->prev = large;
     arena->large = large;

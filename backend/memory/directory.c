@@ -14,10 +14,6 @@ static size_t node_bytes(uint32_t width) {
 kwr_node *kwr_node_new(kwr_engine *e, uint32_t width) {
     kwr_block *block = kwr_store_alloc(e, node_bytes(width), KWR_BLOCK_NODE);
     if (block == NULL) return NULL;
-    if (((uintptr_t)block >> 48) != 0) { /* a large one: a word has 48 bits for it */
-        kwr_page_arena_free(&e->arena, block);
-        return NULL;
-    }
     kwr_node *node = (kwr_node *)block;
     memset((uint8_t *)node + sizeof *block, 0, node_bytes(width) - sizeof *block);
     node->width = width;
