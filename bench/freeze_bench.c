@@ -2,7 +2,7 @@
 /*
  * What a checkpoint costs the task it is taken of: the freeze itself, the slowest operations in the
  * second after it, when pages are copied because the view needs the old ones, and the rate that is
- * left while a snapshot is compressed and written.
+ * left while a snapshot is compressed and written, with a histogram of the owner's operations.
  *
  * Entries have keys of 16 bytes and values of 100. The operation is a read-modify-write of a random
  * entry, a quarter of its value changed, keys read in order from an array made before.
@@ -224,17 +224,43 @@ static int remove_one(const char *path, const struct stat *info, int kind, struc
     return remove(path);
 }
 
-static double run_until(task *t, const volatile bool *done, double seconds) {
+static double run_until(task *t, const volatile bool *done, double seconds, bench_times *times) {
     const uint64_t start = bench_now_ns();
     const uint64_t length = (uint64_t)(seconds * 1e9);
-    uint64_t count = 0, now;
+    uint64_t count = 0, now = start;
     do {
-        for (unsigned i = 0; i < 256; i++)
+        for (unsigned i = 0; i < 256; i++) {
+            const uint64_t before = now;
             operation(t);
+            now = bench_now_ns();
+            bench_add(times, now - before);
+        }
         count += 256;
-        now = bench_now_ns();
     } while (done != NULL ? !__atomic_load_n(done, __ATOMIC_ACQUIRE) : now - start < length);
     return (double)count * 1e9 / (double)(now - start);
+}
+
+/* Two columns: how many of a million operations took so long, without a checkpoint and during one.
+ * A line for each factor of two. */
+static void say_histogram(const task *t, const bench_times *without, const bench_times *during) {
+    bench_say(t->b, "  operations in a million that took        without    during a checkpoint\n");
+    for (unsigned power = 5; power < 40; power++) {
+        uint64_t few = 0, many = 0;
+        for (unsigned step = 0; step < BENCH_STEPS; step++) {
+            few += without->at[(power - 4) * BENCH_STEPS + step];
+            many += during->at[(power - 4) * BENCH_STEPS + step];
+        }
+        if (few == 0 && many == 0) continue;
+        const double a = (double)few * 1e6 / (double)without->count;
+        const double b = (double)many * 1e6 / (double)during->count;
+        const double from = (double)(1ULL << power) / 1e3;
+        bench_say(t->b, "  %11.3f to %11.3f us            %10.2f    %10.2f\n", from, 2 * from, a,
+                  b);
+        bench_json(t->b, "histogram",
+                   "\"entries\":%" PRIu64
+                   ",\"from_us\":%.3f,\"to_us\":%.3f,\"without\":%.3f,\"during\":%.3f",
+                   t->entries, from, 2 * from, a, b);
+    }
 }
 
 /* Only what runs of this program leave is ever removed. */
@@ -260,9 +286,10 @@ static void bench_writing(task *t) {
     clear_job(t);
     bench_must(kwr_storage_open(t->env, t->set->dir, true, &storage, &err), &err, t->set->dir);
     double before = 0, during = 0;
+    static bench_times times[2]; /* without, during */
     uint64_t bytes = 0, raw = 0, ns = 0;
     for (unsigned round = 0; round < t->set->rounds; round++) {
-        before += run_until(t, NULL, t->set->seconds);
+        before += run_until(t, NULL, t->set->seconds, &times[0]);
         writing w = { .target = { .struct_size = sizeof w.target,
                                   .env = t->env,
                                   .storage = storage,
@@ -275,7 +302,7 @@ static void bench_writing(task *t) {
                    "freeze");
         pthread_t thread;
         if (pthread_create(&thread, NULL, write_snapshot, &w) != 0) exit(1);
-        during += run_until(t, &w.done, 0);
+        during += run_until(t, &w.done, 0, &times[1]);
         pthread_join(thread, NULL);
         kwr_view_release(w.view);
         bench_must(w.status, &w.err, "snapshot");
@@ -288,6 +315,9 @@ static void bench_writing(task *t) {
     kwr_storage_close(storage);
     clear_job(t);
     const unsigned rounds = t->set->rounds;
+    say_times(t, "no checkpoint", &times[0], before / rounds);
+    say_times(t, "checkpoint", &times[1], during / rounds);
+    say_histogram(t, &times[0], &times[1]);
     bench_say(t->b,
               "  writing        %.2f GB of state, %.2f GB stored, %.2f s a snapshot\n"
               "  rate while writing / before %.2f   (%.2f / %.2f M/s)\n",

@@ -1,21 +1,30 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The numbers to reach, measured: each goal is a ratio of two sides that took turns in one run, one
- * line of the output. What goals share: sizes, one task's backend, its keys, and the verdict.
+ * The numbers to reach, measured: each goal is a ratio of two sides that took turns in one run, or
+ * several, and one line of the output. What goals share: sizes, one task's backend, its keys, and
+ * the verdict.
  */
 #ifndef KWR_BENCH_GOALS_H
 #define KWR_BENCH_GOALS_H
 
 #include "bench/bench.h"
 
+enum { GOALS_MAX = 14 }; /* P1 to P13 */
+
 typedef struct goals {
     bench b;
-    bool quick;       /* small sizes, few repetitions */
-    bool verbose;     /* each measurement behind the ratios */
-    unsigned percent; /* of the quick sizes: 100, less for a trial of the harness itself */
-    const char *dir;  /* for databases and snapshots */
-    const char *only; /* "P1,P4", or NULL: all */
-    unsigned judged, held;
+    bool quick;            /* small sizes, few repetitions */
+    bool verbose;          /* each measurement behind the ratios */
+    unsigned percent;      /* of the quick sizes: 100, less for a trial of the harness itself */
+    const char *dir;       /* for databases and snapshots */
+    const char *only;      /* "P1,P4", or NULL: all */
+    unsigned judged, held; /* limits */
+    struct goal_sum {
+        unsigned limits, held, missing;
+        bool holds;
+        double slack; /* of the limit that is nearest to its bound, or farthest beyond: above 1 */
+        char text[320];
+    } sums[GOALS_MAX];
 } goals;
 
 /* `quick` scaled down for trials, or `full`. */
@@ -23,10 +32,12 @@ uint64_t goals_size(const goals *g, uint64_t quick, uint64_t full);
 
 typedef enum goal_kind { GOAL_AT_MOST, GOAL_AT_LEAST } goal_kind;
 
-/* "P1 ratio=1.12 goal<=1.3 holds   (text)"; `unit` is appended to both numbers. */
+/* One limit of a goal. Told with --verbose; of each goal, the limit that is nearest to its bound or
+ * farthest beyond makes its line: "P1 ratio=1.12 goal<=1.3 holds   (text)". */
 __attribute__((format(printf, 6, 7))) void goals_judge(goals *g, const char *id, double ratio,
                                                        goal_kind kind, double goal,
                                                        const char *format, ...);
+/* A limit that cannot be measured here. */
 __attribute__((format(printf, 3, 4))) void goals_not_yet(goals *g, const char *id,
                                                          const char *format, ...);
 /* One measurement behind a ratio. */
@@ -69,8 +80,10 @@ const char *goals_dir(const goals *g, const char *name);
 
 void goals_values(goals *g);     /* P1, P2, P3 */
 void goals_freezes(goals *g);    /* P4 */
-void goals_snapshots(goals *g);  /* P5, P7, P9 */
+void goals_snapshots(goals *g);  /* P5, P7 */
 void goals_increments(goals *g); /* P6 */
+void goals_lazy(goals *g);       /* P8 */
+void goals_rescale(goals *g);    /* P9 */
 void goals_memory(goals *g);     /* P10 */
 void goals_engine(goals *g);     /* P11 */
 void goals_workloads(goals *g);  /* P13 */
