@@ -403,8 +403,6 @@ void goals_snapshots(goals *g) {
     if (goals_wanted(g, "P5") || goals_wanted(g, "P7")) measure_snapshots(g);
 }
 
-void goals_lazy(goals *g) { goals_not_yet(g, "P8", "lazy restore"); }
-
 void goals_rescale(goals *g) {
     if (!goals_wanted(g, "P9")) return;
     measure_rescale(g, 2, 3);
