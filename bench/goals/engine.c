@@ -163,8 +163,8 @@ static void close_raw(rocks_raw *r) {
 
 void goals_engine(goals *g) {
     if (!goals_wanted(g, "P11")) return;
-    sides s = { .g = g, .count = goals_size(g, 30000, 100000) };
-    const uint64_t entries = goals_size(g, 300000, 5000000);
+    sides s = { .g = g, .count = goals_size(g, 12000, 100000) };
+    const uint64_t entries = goals_size(g, 150000, 5000000);
     open_sides(&s, entries);
     s.keys = goals_stream(KEY, entries, s.count * 5, false, g->b.seed + 5);
     judge(&s, "value get", our_get, raw_get);

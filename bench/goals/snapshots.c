@@ -257,7 +257,7 @@ static uint8_t *entry_bytes(uint64_t entries) {
 }
 
 static void measure_snapshots(goals *g) {
-    const uint64_t entries = goals_size(g, 1000000, 10000000);
+    const uint64_t entries = goals_size(g, 500000, 10000000);
     const size_t size = entries * ENTRY;
     const unsigned rounds = g->quick ? 3 : 5;
     kwr_error err;
@@ -357,7 +357,7 @@ static void write_subtask(const goals_task *host, job *j, uint64_t entries, uint
 }
 
 static void measure_rescale(goals *g, uint32_t from, uint32_t to) {
-    const uint64_t entries = goals_size(g, 1000000, 10000000);
+    const uint64_t entries = goals_size(g, 500000, 10000000);
     kwr_error err;
     goals_task t;
     goals_open(&t, "memory", NULL, KEY, VALUE);

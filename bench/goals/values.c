@@ -321,7 +321,7 @@ static void measure(goals *g, size_t key_size, size_t value_size, uint64_t entri
                 .key_size = key_size,
                 .value_size = value_size,
                 .entries = entries,
-                .count = goals_size(g, 120000, 1000000),
+                .count = goals_size(g, 50000, 1000000),
                 .rounds = g->quick ? 3 : 5 };
     goals_open(&p.ours, "memory", NULL, key_size, value_size);
     goals_fill(&p.ours, entries);
@@ -355,7 +355,7 @@ static void judge(goals *g, const char *id, const worst *w, goal_kind kind, doub
 void goals_values(goals *g) {
     if (!goals_wanted(g, "P1") && !goals_wanted(g, "P2") && !goals_wanted(g, "P3")) return;
     worst w[WORSTS] = { 0 };
-    const uint64_t sizes[] = { goals_size(g, 1000000, 1000000), 10000000 };
+    const uint64_t sizes[] = { goals_size(g, 400000, 1000000), 10000000 };
     for (size_t i = 0; i < (g->quick ? 1U : 2U); i++) {
         measure(g, 16, 100, sizes[i], w);
         measure(g, 8, 8, sizes[i], w);

@@ -327,7 +327,7 @@ void goals_workloads(goals *g) {
     for (workload_operator which = 0; which < WORKLOAD_OPERATORS; which++) {
         for (unsigned zipfian = g->quick ? 1 : 0; zipfian < 2; zipfian++) {
             const workload_options options = { .which = which,
-                                               .events = goals_size(g, 100000, 5000000),
+                                               .events = goals_size(g, 80000, 5000000),
                                                .keys = (uint32_t)goals_size(g, 20000, 1000000),
                                                .zipfian = zipfian == 1,
                                                .per_window = 4,
