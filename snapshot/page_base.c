@@ -168,12 +168,14 @@ static bool same_states(const kwr_manifest_file *a, const kwr_manifest_file *b) 
            memcmp(a->states, b->states, a->state_count * sizeof *a->states) == 0;
 }
 
-/* A file may be in use by several subtasks, each with other key groups. */
+/* A file may be in use by several subtasks, each with other key groups; what came inline is one's
+ * own. */
 static kwr_status note_file(kwr_page_base *base, const kwr_manifest_file *listed,
                             uint64_t owned_bytes, uint32_t *index) {
-    for (size_t i = 0; i < base->file_count; i++) {
+    for (size_t i = 0; i < base->file_count && listed->name != NULL; i++) {
         kwr_page_file *have = &base->files[i];
-        if (strcmp(have->listed.name, listed->name) != 0 || !same_states(&have->listed, listed))
+        if (have->listed.name == NULL || strcmp(have->listed.name, listed->name) != 0 ||
+            !same_states(&have->listed, listed))
             continue;
         have->owned_bytes += owned_bytes;
         *index = (uint32_t)i;

@@ -57,9 +57,8 @@ typedef struct kwr_page_base {
     size_t file_count, file_capacity;
 } kwr_page_base;
 
-/* All images of a data file (in shared/) in use in `theirs` and our key groups, with the ids that
- * its subtask's states have here; the epoch its pages have after the restore, the level of its
- * batches. */
+/* All images of a data file in use in `theirs` and our key groups, with the ids that its subtask's
+ * states have here; the epoch its pages have after the restore, the level of its batches. */
 kwr_status kwr_page_base_note(kwr_page_base *base, const kwr_data_file *file,
                               kwr_key_group_range theirs, const uint32_t *state_ids,
                               size_t state_count, uint64_t epoch, uint8_t level);

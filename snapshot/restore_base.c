@@ -30,14 +30,18 @@ static kwr_status note_image_files(const kwr_restore_job *job, kwr_lineage_set *
     return KWR_OK;
 }
 
-/* Engines of pages: images in shared/ that will be installed as they are. */
+/*
+ * Engines of pages: images that will be installed as they are. Those that came inline cannot be
+ * referred to, but must be known: of two subtasks that were restored from, one may have its deltas
+ * inline and the other in shared/, and then the tier of both does not stay.
+ */
 static kwr_status note_pages(const kwr_restore_job *job, kwr_lineage_set *set) {
     kwr_page_base *base = kwr_page_base_new(job->env, job->owned);
     kwr_status status = base == NULL ? KWR_ERR_NOMEM : KWR_OK;
     for (size_t i = 0; i < job->file_count && status >= KWR_OK; i++) {
         const kwr_restore_source *s = &job->sources[job->file_sources[i]];
         const kwr_manifest_subtask *subtask = &s->part->subtask;
-        if (!s->foreign && !s->files && job->files[i].file->name != NULL)
+        if (!s->foreign && !s->files)
             status = kwr_page_base_note(
                 base, &job->files[i], subtask->key_groups, s->state_ids, subtask->state_count,
                 kwr_restore_epoch(job, job->files[i].header.checkpoint), job->levels[i]);

@@ -1,238 +1,39 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Checkpoints of the page store that refer to the images of earlier ones. */
-#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "keyweir/state.h"
-#include "snapshot/manifest.h"
-#include "tests/snapshot/mini_job.h"
-
-enum { KEYS_MAX = 20000, STATES = 2 };
-
-static const uint8_t UID[16] = { 9, 8, 7 };
-static const char *const NAMES[STATES] = { "first", "second" };
-
-/* A subtask, and what it must hold: the round each value was written in, 0: none. */
-typedef struct line {
-    kwr_storage *storage;
-    const kwr_env *env;
-    kwr_backend *backend;
-    kwr_lineage *lineage;
-    kwr_key_group_range range;
-    uint32_t subtask;
-    kwr_value *values[STATES];
-    uint32_t (*rounds)[KEYS_MAX]; /* [STATES] */
-    uint64_t *checkpoint;         /* the latest; one counter for all subtasks */
-    kwr_snapshot_result result;
-    size_t inline_bytes;
-} line;
-
-static size_t value_of(uint32_t state, uint32_t number, uint32_t round, uint8_t out[64]) {
-    uint32_t x = number * 2654435761U + round * 97 + state;
-    const size_t size = 20 + (number + (number % 7 == 0 ? round : 0)) % 40;
-    for (size_t i = 0; i < size; i++)
-        out[i] = (uint8_t)((x = x * 1664525U + 1013904223U) >> 24);
-    return size;
-}
-
-static kwr_slice key_of(uint32_t number, char out[32]) {
-    return (kwr_slice){ out, (size_t)snprintf(out, 32, "key-%u", number) };
-}
-
-static bool owned(const line *l, uint32_t number) {
-    const uint32_t group = mini_group(number);
-    return l->range.count == 0 || group - l->range.first < l->range.count;
-}
-
-/* States in the order that the subtask opens them, which gives them their ids. */
-static void open_states(line *l, bool reversed) {
-    for (uint32_t i = 0; i < STATES; i++) {
-        const uint32_t state = reversed ? STATES - 1 - i : i;
-        const kwr_value_descriptor d = { .struct_size = sizeof d, .name = NAMES[state] };
-        kwr_error err = { 0 };
-        KWR_MUST_ERR(kwr_value_open(l->backend, &d, &l->values[state], &err), err);
-    }
-}
-
-static void line_open(line *l, const fixture *f, uint64_t *checkpoint, uint32_t subtask,
-                      kwr_key_group_range range, bool reversed) {
-    *l = (line){ .storage = f->storage,
-                 .env = f->env,
-                 .range = range,
-                 .subtask = subtask,
-                 .checkpoint = checkpoint };
-    l->rounds = calloc(STATES, sizeof *l->rounds);
-    const kwr_backend_options options = mini_options(f->env, range);
-    kwr_error err = { 0 };
-    KWR_MUST_ERR(kwr_backend_open(&options, &l->backend, &err), err);
-    KWR_MUST_ERR(kwr_lineage_new(f->env, UID, "count", &l->lineage, &err), err);
-    open_states(l, reversed);
-}
-
-static void line_close(line *l) {
-    kwr_bytes_free(&l->result.handle);
-    kwr_lineage_free(l->lineage);
-    kwr_backend_close(l->backend);
-    free(l->rounds);
-}
-
-static void put(line *l, uint32_t state, uint32_t number, uint32_t round) {
-    char key[32];
-    uint8_t bytes[64];
-    if (!owned(l, number)) return;
-    KWR_MUST(kwr_backend_set_key(l->backend, key_of(number, key)));
-    KWR_MUST(kwr_value_put(l->values[state],
-                           (kwr_slice){ bytes, value_of(state, number, round, bytes) }));
-    l->rounds[state][number] = round;
-}
+#include "tests/snapshot/line.h"
 
 /* All keys of one key group: too much for deltas. */
 static void put_page(line *l, uint32_t state, uint32_t number, uint32_t count, uint32_t round) {
     for (uint32_t i = 0; i < count; i++)
-        if (mini_group(i) == mini_group(number)) put(l, state, i, round);
+        if (mini_group(i) == mini_group(number)) line_put(l, state, i, round);
 }
-
-static void take(line *l, uint32_t state, uint32_t number) {
-    char key[32];
-    if (!owned(l, number) || l->rounds[state][number] == 0) return;
-    KWR_MUST(kwr_backend_set_key(l->backend, key_of(number, key)));
-    KWR_MUST(kwr_value_clear(l->values[state]));
-    l->rounds[state][number] = 0;
-}
-
-static void fill(line *l, uint32_t count, uint32_t round) {
-    for (uint32_t i = 0; i < count; i++)
-        put(l, 0, i, round);
-}
-
-static kwr_status write_with(line *l, kwr_cancel *cancel, kwr_error *err) {
-    kwr_view *view = NULL;
-    KWR_MUST(kwr_backend_freeze(l->backend, &view));
-    kwr_snapshot_target target = { .struct_size = sizeof target,
-                                   .env = l->env,
-                                   .storage = l->storage,
-                                   .job = "job",
-                                   .operator_id = "count",
-                                   .subtask = l->subtask,
-                                   .generation = 1,
-                                   .checkpoint = *l->checkpoint,
-                                   .sequence = *l->checkpoint * 10,
-                                   .inline_bytes = l->inline_bytes,
-                                   .threads = 1,
-                                   .lineage = l->lineage };
-    memcpy(target.job_uid, UID, sizeof UID);
-    kwr_snapshot_result result = { 0 };
-    const kwr_status status = kwr_snapshot_write(view, &target, cancel, &result, err);
-    kwr_view_release(view);
-    if (status < KWR_OK) return status;
-    kwr_bytes_free(&l->result.handle);
-    l->result = result;
-    return status;
-}
-
-static void write_one(line *l) {
-    kwr_error err = { 0 };
-    ++*l->checkpoint;
-    KWR_MUST_ERR(write_with(l, NULL, &err), err);
-}
-
-static void complete(line *l) {
-    write_one(l);
-    kwr_lineage_confirm(l->lineage, *l->checkpoint);
-}
-
-/* Exactly what the lines hold together. */
-static void expect_content(kwr_backend *backend, kwr_key_group_range range, const line *lines,
-                           size_t count) {
-    line as = { .backend = backend, .range = range };
-    uint64_t present = 0;
-    open_states(&as, false);
-    for (uint32_t state = 0; state < STATES; state++)
-        for (uint32_t i = 0; i < KEYS_MAX; i++) {
-            uint32_t round = 0;
-            char key[32];
-            uint8_t bytes[64];
-            kwr_slice got = { 0 };
-            if (!owned(&as, i)) continue;
-            for (size_t k = 0; k < count; k++)
-                if (owned(&lines[k], i)) round = lines[k].rounds[state][i];
-            if (round == 0) continue;
-            present++;
-            KWR_MUST(kwr_backend_set_key(backend, key_of(i, key)));
-            KWR_MUST(kwr_value_get(as.values[state], &got));
-            const size_t size = value_of(state, i, round, bytes);
-            cr_assert(got.size == size && memcmp(got.data, bytes, size) == 0, "state %u, key %u",
-                      state, i);
-        }
-    kwr_backend_stats stats = { .struct_size = sizeof stats };
-    kwr_backend_get_stats(backend, &stats);
-    cr_assert(stats.entries == present, "%llu entries, %llu expected",
-              (unsigned long long)stats.entries, (unsigned long long)present);
-}
-
-static kwr_status restore(const line *lines, size_t count, kwr_key_group_range range,
-                          kwr_lineage *lineage, kwr_backend **out, kwr_error *err) {
-    const kwr_backend_options options = mini_options(lines->env, range);
-    kwr_slice handles[4];
-    for (size_t i = 0; i < count; i++)
-        handles[i] = (kwr_slice){ lines[i].result.handle.data, lines[i].result.handle.size };
-    return kwr_snapshot_resume(&options, lines->storage, "job", handles, count, lineage, out, err);
-}
-
-static void expect_restores(const line *lines, size_t count, kwr_key_group_range range) {
-    kwr_backend *backend = NULL;
-    kwr_error err = { 0 };
-    KWR_MUST_ERR(restore(lines, count, range, NULL, &backend, &err), err);
-    expect_content(backend, range, lines, count);
-    kwr_backend_close(backend);
-}
-
-/* The line goes on with what was restored. */
-static void restart(line *l) {
-    kwr_backend *backend = NULL;
-    kwr_error err = { 0 };
-    kwr_lineage_free(l->lineage);
-    KWR_MUST_ERR(kwr_lineage_new(l->env, UID, "count", &l->lineage, &err), err);
-    KWR_MUST_ERR(restore(l, 1, l->range, l->lineage, &backend, &err), err);
-    kwr_backend_close(l->backend);
-    l->backend = backend;
-    open_states(l, false);
-}
-
-static kwr_subtask_part *part_of(const line *l) {
-    kwr_subtask_part *part = NULL;
-    kwr_error err = { 0 };
-    const kwr_slice handle = { l->result.handle.data, l->result.handle.size };
-    KWR_MUST_ERR(kwr_subtask_part_decode(l->env, NULL, handle, "handle", &part, &err), err);
-    return part;
-}
-
-static const kwr_key_group_range ALL = { 0, 0 };
 
 KWR_TEST(increment, writes_only_what_changed) {
     fixture f;
     uint64_t checkpoint = 0;
     line l;
     fixture_open(&f, KIND_FILE);
-    line_open(&l, &f, &checkpoint, 0, ALL, false);
-    fill(&l, KEYS_MAX, 1);
-    complete(&l);
+    line_open(&l, &f, &checkpoint, 0, LINE_ALL, false);
+    line_fill(&l, LINE_KEYS, 1);
+    line_complete(&l);
     const uint64_t whole = l.result.bytes_written;
     cr_assert(whole > 500000 && l.result.files == 1 && l.result.bytes_used == whole);
     for (uint32_t i = 0; i < 20; i++)
-        put(&l, 0, i * 997, 2);
-    complete(&l);
+        line_put(&l, 0, i * 997, 2);
+    line_complete(&l);
     cr_assert(l.result.bytes_written < whole / 3 && l.result.files == 1 && l.result.files_used == 2,
               "%llu of %llu bytes", (unsigned long long)l.result.bytes_written,
               (unsigned long long)whole);
-    expect_restores(&l, 1, ALL);
-    expect_restores(&l, 1, (kwr_key_group_range){ 3, 5 });
+    line_expect_restores(&l, 1, LINE_ALL);
+    line_expect_restores(&l, 1, (kwr_key_group_range){ 3, 5 });
     /* Nothing changed, nothing is written. */
-    complete(&l);
+    line_complete(&l);
     cr_assert(l.result.bytes_written == 0 && l.result.files == 0 && l.result.files_used == 2);
-    expect_restores(&l, 1, ALL);
+    line_expect_restores(&l, 1, LINE_ALL);
     line_close(&l);
     fixture_close(&f);
 }
@@ -242,22 +43,22 @@ KWR_TEST(increment, goes_on_after_a_restart) {
     uint64_t checkpoint = 0;
     line l;
     fixture_open(&f, KIND_MEMORY);
-    line_open(&l, &f, &checkpoint, 0, ALL, false);
-    fill(&l, KEYS_MAX, 1);
-    complete(&l);
-    put(&l, 1, 7, 2);
-    complete(&l);
-    restart(&l);
-    complete(&l);
+    line_open(&l, &f, &checkpoint, 0, LINE_ALL, false);
+    line_fill(&l, LINE_KEYS, 1);
+    line_complete(&l);
+    line_put(&l, 1, 7, 2);
+    line_complete(&l);
+    line_restart(&l, &l, 1);
+    line_complete(&l);
     cr_assert(l.result.bytes_written == 0 && l.result.files_used == 2);
     const uint64_t whole = l.result.bytes_used;
-    put(&l, 0, 5, 3);
-    take(&l, 1, 7);
-    complete(&l);
+    line_put(&l, 0, 5, 3);
+    line_take(&l, 1, 7);
+    line_complete(&l);
     cr_assert(l.result.bytes_written > 0 && l.result.bytes_written < whole / 10);
-    expect_restores(&l, 1, ALL);
-    restart(&l);
-    expect_content(l.backend, ALL, &l, 1);
+    line_expect_restores(&l, 1, LINE_ALL);
+    line_restart(&l, &l, 1);
+    line_expect_content(l.backend, LINE_ALL, &l, 1);
     line_close(&l);
     fixture_close(&f);
 }
@@ -267,21 +68,21 @@ KWR_TEST(increment, a_failed_checkpoint_leaves_what_the_next_refers_to_as_it_was
     uint64_t checkpoint = 0;
     line l;
     fixture_open(&f, KIND_MEMORY);
-    line_open(&l, &f, &checkpoint, 0, ALL, false);
-    fill(&l, 5000, 1);
-    complete(&l);
+    line_open(&l, &f, &checkpoint, 0, LINE_ALL, false);
+    line_fill(&l, 5000, 1);
+    line_complete(&l);
     for (uint32_t round = 2; round < 6; round++) {
         kwr_cancel cancel = { 0 };
         kwr_error err = { 0 };
-        put(&l, 0, round * 10, round);
+        line_put(&l, 0, round * 10, round);
         /* Cut short; then written whole and given up. */
         checkpoint++;
         kwr_cancel_request(&cancel);
-        KWR_EXPECT_ERR(KWR_ERR_CANCELLED, write_with(&l, &cancel, &err), err);
-        put(&l, 0, round * 10 + 1, round);
-        write_one(&l);
+        KWR_EXPECT_ERR(KWR_ERR_CANCELLED, line_write_with(&l, &cancel, &err), err);
+        line_put(&l, 0, round * 10 + 1, round);
+        line_write(&l);
         kwr_lineage_abort(l.lineage, checkpoint);
-        kwr_subtask_part *part = part_of(&l);
+        kwr_subtask_part *part = line_part(&l);
         kwr_job_dirs dirs = { 0 };
         KWR_MUST_ERR(kwr_job_dirs_open(f.env, f.storage, "job", false, &dirs, &err), err);
         cr_assert(part->subtask.file_count >= 2 && l.result.files == 1);
@@ -289,9 +90,9 @@ KWR_TEST(increment, a_failed_checkpoint_leaves_what_the_next_refers_to_as_it_was
         KWR_MUST_ERR(f.storage->ops->remove(f.storage, dirs.shared, made, &err), err);
         kwr_job_dirs_close(&dirs);
         kwr_subtask_part_free(part);
-        complete(&l);
+        line_complete(&l);
         cr_assert(l.result.bytes_written > 0 && l.result.bytes_written < l.result.bytes_used);
-        expect_restores(&l, 1, ALL);
+        line_expect_restores(&l, 1, LINE_ALL);
     }
     line_close(&l);
     fixture_close(&f);
@@ -302,31 +103,31 @@ KWR_TEST(increment, what_travelled_inline_is_written_again) {
     uint64_t checkpoint = 0;
     line l;
     fixture_open(&f, KIND_MEMORY);
-    line_open(&l, &f, &checkpoint, 0, ALL, false);
-    fill(&l, 5000, 1);
-    complete(&l);
+    line_open(&l, &f, &checkpoint, 0, LINE_ALL, false);
+    line_fill(&l, 5000, 1);
+    line_complete(&l);
     cr_assert(l.result.files == 1);
     l.inline_bytes = 100000;
     uint64_t before = 0;
     for (uint32_t round = 2; l.result.files_used < 3; round++) {
         cr_assert(round < 1000);
-        put(&l, 1, round * 13, round);
-        complete(&l);
+        line_put(&l, 1, round * 13, round);
+        line_complete(&l);
         /* It gathers inline until it is enough for a file. */
         if (l.result.files == 0)
             cr_assert(l.result.bytes_written > before && l.result.files_used == 2);
         else
             break;
         before = l.result.bytes_written;
-        if (round % 10 == 0) expect_restores(&l, 1, ALL);
+        if (round % 10 == 0) line_expect_restores(&l, 1, LINE_ALL);
         if (round == 20) break;
     }
     l.inline_bytes = 0;
-    complete(&l);
+    line_complete(&l);
     cr_assert(l.result.files == 1 && l.result.files_used == 2);
-    complete(&l);
+    line_complete(&l);
     cr_assert(l.result.bytes_written == 0);
-    expect_restores(&l, 1, ALL);
+    line_expect_restores(&l, 1, LINE_ALL);
     line_close(&l);
     fixture_close(&f);
 }
@@ -336,19 +137,19 @@ KWR_TEST(increment, holds_at_most_two_and_a_half_times_what_is_used, .timeout = 
     uint64_t checkpoint = 0;
     line l;
     fixture_open(&f, KIND_MEMORY);
-    line_open(&l, &f, &checkpoint, 0, ALL, false);
-    fill(&l, KEYS_MAX, 1);
+    line_open(&l, &f, &checkpoint, 0, LINE_ALL, false);
+    line_fill(&l, LINE_KEYS, 1);
     uint64_t written = 0;
     uint32_t x = 5;
     for (uint32_t round = 2; round < 52; round++) {
         /* One key in a thousand, and a part of the key groups entirely. */
-        for (uint32_t i = 0; i < KEYS_MAX / 1000; i++)
-            put(&l, 0, (x = x * 1664525U + 1013904223U) >> 8 & 16383, round);
-        for (uint32_t i = 0; i < KEYS_MAX; i++)
-            if (mini_group(i) == round % MINI_GROUPS) put(&l, 0, i, round);
-        complete(&l);
+        for (uint32_t i = 0; i < LINE_KEYS / 1000; i++)
+            line_put(&l, 0, (x = x * 1664525U + 1013904223U) >> 8 & 16383, round);
+        for (uint32_t i = 0; i < LINE_KEYS; i++)
+            if (mini_group(i) == round % MINI_GROUPS) line_put(&l, 0, i, round);
+        line_complete(&l);
         written += l.result.bytes_written;
-        kwr_subtask_part *part = part_of(&l);
+        kwr_subtask_part *part = line_part(&l);
         uint64_t used = 0;
         for (size_t i = 0; i < part->subtask.file_count; i++)
             used += part->subtask.files[i].live_bytes;
@@ -357,10 +158,10 @@ KWR_TEST(increment, holds_at_most_two_and_a_half_times_what_is_used, .timeout = 
                   part->subtask.file_count);
         cr_assert(part->subtask.file_count < 40);
         kwr_subtask_part_free(part);
-        if (round % 10 == 0) expect_restores(&l, 1, ALL);
+        if (round % 10 == 0) line_expect_restores(&l, 1, LINE_ALL);
     }
     cr_assert(written < 50 * l.result.bytes_used / 2, "%llu", (unsigned long long)written);
-    expect_restores(&l, 1, ALL);
+    line_expect_restores(&l, 1, LINE_ALL);
     line_close(&l);
     fixture_close(&f);
 }
@@ -376,51 +177,38 @@ KWR_TEST(increment, goes_on_after_a_rescale) {
     fixture_open(&f, KIND_MEMORY);
     line_open(&two[0], &f, &checkpoint, 0, low, false);
     line_open(&two[1], &f, &checkpoint, 1, high, true);
-    for (uint32_t i = 0; i < KEYS_MAX; i++) {
-        put(&two[i % 2], i % 3 == 0, i, 1);
-        put(&two[(i + 1) % 2], i % 3 == 0, i, 1);
+    for (uint32_t i = 0; i < LINE_KEYS; i++) {
+        line_put(&two[i % 2], i % 3 == 0, i, 1);
+        line_put(&two[(i + 1) % 2], i % 3 == 0, i, 1);
     }
     checkpoint++;
     for (int i = 0; i < 2; i++)
-        KWR_MUST_ERR(write_with(&two[i], NULL, &err), err);
+        KWR_MUST_ERR(line_write_with(&two[i], NULL, &err), err);
     for (int i = 0; i < 2; i++)
         kwr_lineage_confirm(two[i].lineage, checkpoint);
     const uint64_t whole = two[0].result.bytes_used + two[1].result.bytes_used;
 
-    line_open(&one, &f, &checkpoint, 0, ALL, false);
-    kwr_backend_close(one.backend);
-    KWR_MUST_ERR(restore(two, 2, ALL, one.lineage, &one.backend, &err), err);
-    expect_content(one.backend, ALL, two, 2);
-    open_states(&one, false);
-    for (uint32_t state = 0; state < STATES; state++)
-        for (uint32_t i = 0; i < KEYS_MAX; i++)
-            one.rounds[state][i] = two[owned(&two[0], i) ? 0 : 1].rounds[state][i];
-    complete(&one);
+    line_open(&one, &f, &checkpoint, 0, LINE_ALL, false);
+    line_restart(&one, two, 2);
+    line_expect_content(one.backend, LINE_ALL, two, 2);
+    line_complete(&one);
     cr_assert(one.result.bytes_written == 0 && one.result.bytes_used == whole);
-    expect_restores(&one, 1, ALL);
-    put(&one, 1, 4242, 2);
-    complete(&one);
+    line_expect_restores(&one, 1, LINE_ALL);
+    line_put(&one, 1, 4242, 2);
+    line_complete(&one);
     cr_assert(one.result.bytes_written > 0 && one.result.bytes_written < whole / 10);
-    expect_restores(&one, 1, ALL);
-    expect_restores(&one, 1, low);
+    line_expect_restores(&one, 1, LINE_ALL);
+    line_expect_restores(&one, 1, low);
 
     /* Both halves refer to files of which the other half uses the rest. */
     for (int i = 0; i < 2; i++) {
-        kwr_backend_close(two[i].backend);
-        kwr_lineage_free(two[i].lineage);
-        KWR_MUST_ERR(kwr_lineage_new(f.env, UID, "count", &two[i].lineage, &err), err);
-        KWR_MUST_ERR(restore(&one, 1, i == 0 ? low : high, two[i].lineage, &two[i].backend, &err),
-                     err);
-        open_states(&two[i], false);
-        for (uint32_t state = 0; state < STATES; state++)
-            for (uint32_t k = 0; k < KEYS_MAX; k++)
-                two[i].rounds[state][k] = owned(&two[i], k) ? one.rounds[state][k] : 0;
-        complete(&two[i]);
+        line_restart(&two[i], &one, 1);
+        line_complete(&two[i]);
         cr_assert(two[i].result.bytes_written == 0, "%llu",
                   (unsigned long long)two[i].result.bytes_written);
     }
-    expect_restores(two, 2, ALL);
-    expect_restores(two, 2, (kwr_key_group_range){ 5, 6 });
+    line_expect_restores(two, 2, LINE_ALL);
+    line_expect_restores(two, 2, (kwr_key_group_range){ 5, 6 });
     line_close(&one);
     line_close(&two[0]);
     line_close(&two[1]);
@@ -439,17 +227,17 @@ KWR_TEST(increment, no_changed_byte_of_any_of_its_files_goes_unnoticed, .timeout
     uint64_t checkpoint = 0;
     line l;
     fixture_open(&f, KIND_FILE);
-    line_open(&l, &f, &checkpoint, 0, ALL, false);
-    fill(&l, 60, 1);
-    complete(&l);
-    put(&l, 0, 3, 2);
-    put(&l, 1, 30, 2);
-    complete(&l);
-    put(&l, 0, 4, 3);
-    take(&l, 0, 5);
-    complete(&l);
-    expect_restores(&l, 1, ALL);
-    kwr_subtask_part *part = part_of(&l);
+    line_open(&l, &f, &checkpoint, 0, LINE_ALL, false);
+    line_fill(&l, 60, 1);
+    line_complete(&l);
+    line_put(&l, 0, 3, 2);
+    line_put(&l, 1, 30, 2);
+    line_complete(&l);
+    line_put(&l, 0, 4, 3);
+    line_take(&l, 0, 5);
+    line_complete(&l);
+    line_expect_restores(&l, 1, LINE_ALL);
+    kwr_subtask_part *part = line_part(&l);
     /* Images of two checkpoints, deltas of two. */
     cr_assert(part->subtask.file_count == 4);
     unsigned taken = 0, refused = 0;
@@ -467,10 +255,10 @@ KWR_TEST(increment, no_changed_byte_of_any_of_its_files_goes_unnoticed, .timeout
             if (at < size) bytes[at] ^= 0x40;
             /* In the end one that is too short. */
             spill(path, bytes, at < size ? size : size - 1);
-            const kwr_status status = restore(&l, 1, ALL, NULL, &backend, &err);
+            const kwr_status status = line_restore(&l, 1, LINE_ALL, NULL, &backend, &err);
             if (status >= KWR_OK) {
                 taken++;
-                expect_content(backend, ALL, &l, 1);
+                line_expect_content(backend, LINE_ALL, &l, 1);
                 kwr_backend_close(backend);
             } else {
                 refused++;
@@ -491,7 +279,7 @@ KWR_TEST(increment, no_changed_byte_of_any_of_its_files_goes_unnoticed, .timeout
     cr_assert(remove(path) == 0);
     kwr_backend *backend = NULL;
     kwr_error err = { 0 };
-    KWR_EXPECT_ERR(KWR_ERR_MISSING, restore(&l, 1, ALL, NULL, &backend, &err), err);
+    KWR_EXPECT_ERR(KWR_ERR_MISSING, line_restore(&l, 1, LINE_ALL, NULL, &backend, &err), err);
     cr_assert(strstr(err.text, part->subtask.files[0].name) != NULL, "%s", err.text);
     kwr_subtask_part_free(part);
     line_close(&l);
@@ -501,23 +289,23 @@ KWR_TEST(increment, no_changed_byte_of_any_of_its_files_goes_unnoticed, .timeout
 /* A checkpoint that is kept: what it holds can be had at any later time. */
 typedef struct kept {
     kwr_bytes handle;
-    uint32_t (*rounds)[KEYS_MAX];
+    uint32_t (*rounds)[LINE_KEYS];
 } kept;
 
 static void keep(kept *k, const line *l) {
     k->handle.size = l->result.handle.size;
     k->handle.data = malloc(k->handle.size);
-    k->rounds = calloc(STATES, sizeof *k->rounds);
+    k->rounds = calloc(LINE_STATES, sizeof *k->rounds);
     memcpy(k->handle.data, l->result.handle.data, k->handle.size);
-    memcpy(k->rounds, l->rounds, STATES * sizeof *k->rounds);
+    memcpy(k->rounds, l->rounds, LINE_STATES * sizeof *k->rounds);
 }
 
 static void expect_kept(const kept *k, const line *l) {
     line as = *l;
     as.result.handle = k->handle;
     as.rounds = k->rounds;
-    expect_restores(&as, 1, l->range);
-    expect_restores(&as, 1, (kwr_key_group_range){ 5, 4 });
+    line_expect_restores(&as, 1, l->range);
+    line_expect_restores(&as, 1, (kwr_key_group_range){ 5, 4 });
 }
 
 /* Few changes a step of every kind, among them steps that fail or are given up, and restarts. */
@@ -530,34 +318,34 @@ static void chain_of_deltas(uint32_t keys, uint32_t changes, size_t inline_bytes
     kept all[STEPS];
     size_t most = 0;
     fixture_open(&f, KIND_MEMORY);
-    line_open(&l, &f, &checkpoint, 0, ALL, false);
+    line_open(&l, &f, &checkpoint, 0, LINE_ALL, false);
     l.inline_bytes = inline_bytes;
-    fill(&l, keys, 1);
+    line_fill(&l, keys, 1);
     for (uint32_t step = 0; step < STEPS; step++) {
         for (uint32_t i = 0; i < changes; i++) {
             x = x * 1664525U + 1013904223U;
             const uint32_t number = (x >> 8) % (keys + keys / 8), what = x >> 28;
             if (what < 2)
-                take(&l, 0, number);
+                line_take(&l, 0, number);
             else
-                put(&l, what == 15, number, step + 2);
+                line_put(&l, what == 15, number, step + 2);
         }
         kwr_error err = { 0 };
         kwr_cancel cancel = { 0 };
         if (step % 5 == 1) {
             checkpoint++;
             kwr_cancel_request(&cancel);
-            KWR_EXPECT_ERR(KWR_ERR_CANCELLED, write_with(&l, &cancel, &err), err);
+            KWR_EXPECT_ERR(KWR_ERR_CANCELLED, line_write_with(&l, &cancel, &err), err);
         }
         if (step % 7 == 3) {
-            write_one(&l);
+            line_write(&l);
             kwr_lineage_abort(l.lineage, checkpoint);
-            put(&l, 0, step, step + 2);
+            line_put(&l, 0, step, step + 2);
         }
-        complete(&l);
+        line_complete(&l);
         if (l.result.files_used > most) most = l.result.files_used;
         keep(&all[step], &l);
-        if (step % 11 == 9) restart(&l);
+        if (step % 11 == 9) line_restart(&l, &l, 1);
     }
     for (uint32_t step = 0; step < STEPS; step++) {
         expect_kept(&all[step], &l);
@@ -587,12 +375,12 @@ KWR_TEST(increment, another_map_of_images_is_refused) {
     uint64_t checkpoint = 0;
     line l;
     fixture_open(&f, KIND_MEMORY);
-    line_open(&l, &f, &checkpoint, 0, ALL, false);
-    fill(&l, 2000, 1);
-    complete(&l);
+    line_open(&l, &f, &checkpoint, 0, LINE_ALL, false);
+    line_fill(&l, 2000, 1);
+    line_complete(&l);
     put_page(&l, 0, 3, 2000, 2);
-    complete(&l);
-    kwr_subtask_part *part = part_of(&l);
+    line_complete(&l);
+    kwr_subtask_part *part = line_part(&l);
     kwr_manifest_file *first = &part->subtask.files[0];
     cr_assert(first->used != NULL && first->used_images < first->images);
     uint8_t *map = (uint8_t *)first->used;
@@ -605,7 +393,7 @@ KWR_TEST(increment, another_map_of_images_is_refused) {
         first->used_images += (map[at / 8] >> at % 8 & 1) != 0 ? 1 : -1;
         l.result.handle = (kwr_bytes){ 0 };
         KWR_MUST_ERR(kwr_subtask_part_encode(f.env, part, &l.result.handle, &err), err);
-        KWR_EXPECT_ERR(KWR_ERR_CORRUPT, restore(&l, 1, ALL, NULL, &backend, &err), err);
+        KWR_EXPECT_ERR(KWR_ERR_CORRUPT, line_restore(&l, 1, LINE_ALL, NULL, &backend, &err), err);
         kwr_bytes_free(&l.result.handle);
         first->used_images -= (map[at / 8] >> at % 8 & 1) != 0 ? 1 : -1;
         map[at / 8] ^= (uint8_t)(1U << at % 8);
@@ -619,13 +407,13 @@ KWR_TEST(increment, another_map_of_images_is_refused) {
         first->used_images++;
         l.result.handle = (kwr_bytes){ 0 };
         KWR_MUST_ERR(kwr_subtask_part_encode(f.env, part, &l.result.handle, &err), err);
-        KWR_EXPECT_ERR(KWR_ERR_CORRUPT, restore(&l, 1, ALL, NULL, &backend, &err), err);
+        KWR_EXPECT_ERR(KWR_ERR_CORRUPT, line_restore(&l, 1, LINE_ALL, NULL, &backend, &err), err);
         kwr_bytes_free(&l.result.handle);
         first->used_images--;
         if (i == 0) map[size - 1] &= 0x7f;
     }
     l.result.handle = good;
-    expect_restores(&l, 1, ALL);
+    line_expect_restores(&l, 1, LINE_ALL);
     kwr_subtask_part_free(part);
     line_close(&l);
     fixture_close(&f);
