@@ -6,6 +6,9 @@
 
 #include "base/memory.h"
 
+/* An arena of so many chunks at least is supplied when fewer spans than these are left. */
+enum { SUPPLIED_CHUNKS_MIN = 8, SUPPLIED_SPANS = 8 };
+
 _Static_assert(sizeof(kwr_block) == 24, "block header");
 _Static_assert(sizeof(kwr_large) == 64, "a large block stays aligned behind its header");
 
@@ -116,19 +119,11 @@ static bool fits_word(const void *memory, size_t size) {
     return ((uintptr_t)memory + size) >> 48 == 0;
 }
 
-static bool add_chunk(kwr_page_arena *arena) {
-    if (!grow_chunk_table(arena)) return false;
+/* Cuts a block of the pool into spans. False, and the block stays the caller's: no memory. */
+static bool take_chunk(kwr_page_arena *arena, void *memory) {
+    if (!fits_word(memory, KWR_RESOURCE_BLOCK) || !grow_chunk_table(arena)) return false;
     kwr_chunk *chunk = kwr_page_arena_host_alloc(arena, sizeof *chunk);
     if (chunk == NULL) return false;
-    void *memory = kwr_resources_map(arena->resources);
-    if (memory != NULL && !fits_word(memory, KWR_RESOURCE_BLOCK)) {
-        kwr_resources_unmap(arena->resources, memory);
-        memory = NULL;
-    }
-    if (memory == NULL) {
-        kwr_page_arena_host_free(arena, chunk, sizeof *chunk);
-        return false;
-    }
     uint32_t index = 0;
     while (arena->chunks[index] != NULL)
         index++;
@@ -143,6 +138,34 @@ static bool add_chunk(kwr_page_arena *arena) {
         list_push(&arena->pool, span);
     }
     return true;
+}
+
+static bool add_chunk(kwr_page_arena *arena) {
+    void *memory = kwr_resources_map(arena->resources);
+    if (memory == NULL) return false;
+    if (take_chunk(arena, memory)) return true;
+    kwr_resources_unmap(arena->resources, memory);
+    return false;
+}
+
+bool kwr_page_arena_runs_short(const kwr_page_arena *arena) {
+    if (arena->chunk_count < SUPPLIED_CHUNKS_MIN) return false;
+    uint32_t count = 0;
+    for (const kwr_span *span = arena->pool; span != NULL && count < SUPPLIED_SPANS; count++)
+        span = span->next;
+    return count < SUPPLIED_SPANS;
+}
+
+void *kwr_page_arena_fetch(kwr_resources *resources) {
+    void *memory = kwr_resources_map(resources);
+    volatile uint8_t *bytes = memory;
+    for (size_t at = 0; memory != NULL && at < KWR_RESOURCE_BLOCK; at += 4096)
+        bytes[at] = 0;
+    return memory;
+}
+
+void kwr_page_arena_supply(kwr_page_arena *arena, void *memory) {
+    if (memory != NULL && !take_chunk(arena, memory)) kwr_resources_unmap(arena->resources, memory);
 }
 
 static kwr_chunk *chunk_of(const kwr_page_arena *arena, const kwr_span *span) {

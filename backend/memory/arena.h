@@ -83,6 +83,15 @@ void kwr_page_arena_init(kwr_page_arena *arena, const kwr_env *env, kwr_resource
 /* Gives everything back, blocks in use too. */
 void kwr_page_arena_done(kwr_page_arena *arena);
 
+/*
+ * For threads that share an arena under a lock: whether a large one will soon map another block of
+ * its pool; that block, NULL without memory, written to once so that no first write waits for the
+ * system (outside the lock); and taking it.
+ */
+bool kwr_page_arena_runs_short(const kwr_page_arena *arena);
+void *kwr_page_arena_fetch(kwr_resources *resources);
+void kwr_page_arena_supply(kwr_page_arena *arena, void *memory);
+
 /* A block of at least `size` bytes, aligned to 64, with span and units set. NULL: no memory. */
 kwr_block *kwr_page_arena_alloc(kwr_page_arena *arena, size_t size);
 void kwr_page_arena_free(kwr_page_arena *arena, kwr_block *block);

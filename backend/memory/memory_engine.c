@@ -161,6 +161,7 @@ static void prefetch_some(const kwr_engine *e, const kwr_address *at, size_t cou
         const uint8_t *record = pages[i] + (offset & KWR_SLOT_OFFSET);
         __builtin_prefetch(record);
         __builtin_prefetch(record + 64);
+        __builtin_prefetch(record + 128);
         if (KWR_UNLIKELY(e->facts[at[i].state].collection) && offset != 0 &&
             (offset & KWR_SLOT_BLOB) == 0)
             trees[tree_count++] = (tree_hint){ &at[i], record };

@@ -28,8 +28,9 @@ struct kwr_restore {
     size_t open_count, open_capacity;
     kwr_restored_leaf *leaves;
     size_t leaf_count, leaf_capacity;
-    bool apart;    /* of one place in the directory, which gets it when it is complete */
-    uint64_t past; /* highest epoch of the images */
+    bool supplying; /* a worker is at it */
+    bool apart;     /* of one place in the directory, which gets it when it is complete */
+    uint64_t past;  /* highest epoch of the images */
 };
 
 kwr_status kwr_store_restore_begin(kwr_engine *e, uint64_t seed) {
@@ -162,10 +163,25 @@ static kwr_status take_blob(kwr_engine *e, const kwr_page_image *image, kwr_blob
 
 /* ---- one image, any thread ---- */
 
+/* The first write to fresh memory waits for the system to clear it. One worker does that for
+ * all, before it is needed and while the others go on. */
+static void supply(kwr_engine *e) {
+    kwr_restore *r = e->restore;
+    void *memory = kwr_page_arena_fetch(e->arena.resources);
+    kwr_mutex_lock(&r->lock);
+    kwr_page_arena_supply(&e->arena, memory);
+    r->supplying = false;
+    kwr_mutex_unlock(&r->lock);
+}
+
 static kwr_block *locked_alloc(kwr_engine *e, size_t size, unsigned kind) {
-    kwr_mutex_lock(&e->restore->lock);
+    kwr_restore *r = e->restore;
+    kwr_mutex_lock(&r->lock);
     kwr_block *block = kwr_store_alloc(e, size, kind);
-    kwr_mutex_unlock(&e->restore->lock);
+    const bool supplies = !r->supplying && !r->apart && kwr_page_arena_runs_short(&e->arena);
+    if (supplies) r->supplying = true;
+    kwr_mutex_unlock(&r->lock);
+    if (supplies) supply(e);
     return block;
 }
 
@@ -293,6 +309,7 @@ static kwr_status install_tree(kwr_engine *e, const kwr_page_image *image, kwr_e
 
 static void note_past(kwr_restore *r, const kwr_page_image *image) {
     const uint64_t past = image->past > image->epoch ? image->past : image->epoch;
+    if (past == 0) return;
     kwr_mutex_lock(&r->lock);
     if (r->past < past) r->past = past;
     kwr_mutex_unlock(&r->lock);
