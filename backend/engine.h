@@ -234,6 +234,12 @@ typedef struct kwr_engine_ops {
      * subkey lent by the seek before. */
     kwr_status (*sub_seek)(kwr_engine *engine, const kwr_address *at, kwr_seek seek, kwr_slice from,
                            kwr_engine_hint *hint, kwr_slice *subkey, kwr_slice *value);
+    /* Lists: one step of a walk, where the next element is at hand. `sequence`: the subkey of the
+     * element the walk stands on, KWR_SEQUENCE_BYTES, which become those of the next; `hint` is
+     * that of the seek that began it. KWR_NOT_FOUND: it stood on the last. KWR_ERR_UNSUPPORTED: not
+     * at hand, ask sub_seek. NULL: never is. */
+    kwr_status (*list_next)(kwr_engine *engine, uint32_t state, const kwr_engine_hint *hint,
+                            uint8_t *sequence, kwr_slice *value);
     /* Elements, 0 when there is no entry. Constant time. */
     kwr_status (*sub_count)(kwr_engine *engine, const kwr_address *at, uint64_t *count);
 
@@ -309,6 +315,8 @@ bool kwr_engine_reads(const kwr_engine_ops *ops, const char *format);
 /* True when some engine of this build writes this format, or it is the canonical one: its images
  * can be walked. */
 bool kwr_engine_format_known(const char *format);
+/* Name of the engine whose files the format is, also of one that this build lacks; NULL: none. */
+const char *kwr_engine_of_files(const char *format);
 
 /* NULL when there is none of that name (backend/engine_registry.c, one row per engine). */
 const kwr_engine_ops *kwr_engine_find(const char *name);

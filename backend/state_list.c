@@ -104,6 +104,19 @@ kwr_status kwr_list_iterate(kwr_list *list, kwr_list_iterator **out) {
 }
 
 kwr_status kwr_list_iterator_next(kwr_list_iterator *iterator, kwr_slice *element) {
+    kwr_iterator *it = &iterator->iterator;
+    const kwr_state *state = &it->of->state;
+    if (it->place == KWR_PLACE_ON && !it->outdated && state->ops->list_next != NULL) {
+        kwr_slice lent = { 0 };
+        const kwr_status status = state->ops->list_next(state->engine, state->at.state, &it->hint,
+                                                        it->subkey.data, &lent);
+        if (status >= KWR_OK) {
+            kwr_iterator_move(it, status == KWR_OK ? KWR_PLACE_ON : KWR_PLACE_LAST);
+            it->lent = status == KWR_OK;
+            if (element != NULL) *element = lent;
+            return status;
+        }
+    }
     return kwr_iterator_step(&iterator->iterator, true, NULL, element);
 }
 

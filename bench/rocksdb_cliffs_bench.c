@@ -9,6 +9,9 @@
  *     ./dev bench rocksdb_cliffs                       a million entries
  *     ./dev bench rocksdb_cliffs --entries 10000000
  *
+ * Hot counters: what is added unread is folded by reads, so a key that gets very many adds must not
+ * collect them. Half of all adds and reads go to a hundred keys.
+ *
  * Deleted neighbours: one live collection among many that are gone. What is looked at must not grow
  * with what was deleted beside it.
  */
@@ -145,6 +148,7 @@ typedef struct task {
     kwr_resources *resources;
     kwr_backend *backend;
     kwr_value *value;
+    kwr_reducing *sum; /* write-mostly */
 } task;
 
 static void task_open(setup *s, task *t, uint64_t memory_bytes, uint32_t groups) {
@@ -164,6 +168,12 @@ static void task_open(setup *s, task *t, uint64_t memory_bytes, uint32_t groups)
     bench_must(kwr_backend_open(&options, &t->backend, &err), &err, "backend");
     const kwr_value_descriptor value = { .struct_size = sizeof value, .name = "value" };
     bench_must(kwr_value_open(t->backend, &value, &t->value, &err), &err, "state");
+    const kwr_reducing_descriptor sum = { .struct_size = sizeof sum,
+                                          .name = "sum",
+                                          .type = { .kind = KWR_TYPE_U64 },
+                                          .reduce = KWR_REDUCE_SUM,
+                                          .write_mostly = true };
+    bench_must(kwr_reducing_open(t->backend, &sum, &t->sum, &err), &err, "sum");
 }
 
 static void task_close(task *t) {
@@ -194,6 +204,18 @@ static void task_get(const task *t, uint64_t number) {
     if (status != KWR_OK) exit(1);
 }
 
+static void task_add(const task *t, uint64_t number) {
+    const uint64_t one = 1;
+    task_key(t, number);
+    task_must(t, kwr_reducing_add(t->sum, (kwr_slice){ &one, sizeof one }, NULL), "add");
+}
+
+static void task_sum(const task *t, uint64_t number) {
+    kwr_slice got;
+    task_key(t, number);
+    task_must(t, kwr_reducing_get(t->sum, &got), "get");
+}
+
 /* ---- small values: rounds ---- */
 
 typedef struct side {
@@ -201,12 +223,22 @@ typedef struct side {
     void (*put)(const void *ctx, uint64_t number);
     void (*get)(const void *ctx, uint64_t number);
     const void *ctx;
+    bool hot; /* half of it to a hundred keys, and as many updates as reads */
 } side;
 
 static void put_raw(const void *ctx, uint64_t number) { raw_put(ctx, number); }
 static void get_raw(const void *ctx, uint64_t number) { raw_get(ctx, number); }
 static void put_task(const void *ctx, uint64_t number) { task_put(ctx, number); }
 static void get_task(const void *ctx, uint64_t number) { task_get(ctx, number); }
+static void add_task(const void *ctx, uint64_t number) { task_add(ctx, number); }
+static void sum_task(const void *ctx, uint64_t number) { task_sum(ctx, number); }
+
+static uint64_t pick(const setup *s, const side *x, bench_rng *rng) {
+    enum { HOT = 100 };
+    if (x->hot && bench_below(rng, 2) == 0)
+        return bench_below(rng, HOT) * (s->entries / HOT) % s->entries;
+    return bench_below(rng, s->entries);
+}
 
 /* Of each round some updates, so that tables come and go, then reads, which are timed. */
 static void run_side(setup *s, const side *x) {
@@ -214,11 +246,11 @@ static void run_side(setup *s, const side *x) {
     bench_rng rng = { s->b.seed };
     double worst = 0;
     for (unsigned round = 0; round < ROUNDS; round++) {
-        for (uint64_t i = 0; i < s->operations / 4; i++)
-            x->put(x->ctx, bench_below(&rng, s->entries));
+        for (uint64_t i = 0; i < (x->hot ? s->operations : s->operations / 4); i++)
+            x->put(x->ctx, pick(s, x, &rng));
         const uint64_t start = cpu_ns();
         for (uint64_t i = 0; i < s->operations; i++)
-            x->get(x->ctx, bench_below(&rng, s->entries));
+            x->get(x->ctx, pick(s, x, &rng));
         const double each = (double)(cpu_ns() - start) / (double)s->operations;
         bench_sample(&rounds, each);
         if (each > worst) worst = each;
@@ -242,12 +274,19 @@ static void small_values(setup *s) {
         raw_put(&r, shuffled(i, s->entries));
     /* As tables are after a while: of the full size. */
     rocksdb_compact_range(r.db, NULL, 0, NULL, 0);
-    run_side(s, &(side){ "usual", put_raw, get_raw, &r });
+    run_side(s, &(side){ .name = "usual", .put = put_raw, .get = get_raw, .ctx = &r });
     raw_close(&r);
     task_open(s, &t, cache + cache / 2, 128);
     for (uint64_t i = 0; i < s->entries; i++)
         task_put(&t, shuffled(i, s->entries));
-    run_side(s, &(side){ "keyweir", put_task, get_task, &t });
+    run_side(s, &(side){ .name = "keyweir", .put = put_task, .get = get_task, .ctx = &t });
+    task_close(&t);
+    task_open(s, &t, cache + cache / 2, 128);
+    for (uint64_t i = 0; i < s->entries; i++)
+        task_add(&t, shuffled(i, s->entries));
+    run_side(
+        s, &(side){
+               .name = "hot counters", .put = add_task, .get = sum_task, .ctx = &t, .hot = true });
     task_close(&t);
 }
 

@@ -38,12 +38,13 @@ static kwr_status check_part(kwr_restore_job *job, size_t i, kwr_error *err) {
         job->sources[i].files = true;
         return KWR_OK;
     }
-    if (strcmp(part->subtask.format, "rocksdb-1") == 0)
+    const char *writer = kwr_engine_of_files(part->subtask.format);
+    if (writer != NULL)
         return KWR_FAIL(err, KWR_ERR_MISMATCH, 0,
-                        "snapshot handle %zu holds files of the engine rocksdb (rocksdb-1), which "
-                        "engine '%s' does not read: restore it with rocksdb and take a canonical "
-                        "snapshot, which every engine reads",
-                        i, ops->name);
+                        "snapshot handle %zu holds files of the engine %s (%s), which engine '%s' "
+                        "does not read: restore it with %s and take a canonical snapshot, which "
+                        "every engine reads",
+                        i, writer, part->subtask.format, ops->name, writer);
     job->sources[i].foreign = !kwr_engine_reads(job->ops, part->subtask.format);
     if (!job->sources[i].foreign || kwr_engine_format_known(part->subtask.format)) return KWR_OK;
     return KWR_FAIL(err, KWR_ERR_MISMATCH, 0,

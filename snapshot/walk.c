@@ -127,16 +127,16 @@ static kwr_status walk_view(walk_job *job, kwr_view *view) {
 
 /* Tables are read by their engine alone: the subtask's files, verified, become a database in the
  * local directory, which goes again. */
-static kwr_status walk_by_engine(walk_job *job) {
+static kwr_status walk_by_engine(walk_job *job, const char *engine) {
     const kwr_manifest *manifest = job->manifest;
     if (job->directory == NULL)
         return KWR_FAIL(job->err, KWR_ERR_UNSUPPORTED, 0,
-                        "the state of operator %s is files of the engine rocksdb: reading its "
-                        "entries needs a local directory",
-                        job->op->id);
+                        "the state of operator %s is files of the engine %s: reading its entries "
+                        "needs a local directory",
+                        job->op->id, engine);
     const kwr_backend_options options = { .struct_size = sizeof options,
                                           .env = job->dirs->env,
-                                          .engine = "rocksdb",
+                                          .engine = engine,
                                           .max_parallelism = manifest->max_parallelism,
                                           .key_groups = job->subtask->key_groups,
                                           .seed = manifest->seed,
@@ -169,7 +169,8 @@ static kwr_status walk_by_engine(walk_job *job) {
 
 static kwr_status walk_subtask(walk_job *job) {
     const char *format = job->subtask->format;
-    if (format != NULL && strcmp(format, "rocksdb-1") == 0) return walk_by_engine(job);
+    const char *engine = format == NULL ? NULL : kwr_engine_of_files(format);
+    if (engine != NULL) return walk_by_engine(job, engine);
     const kwr_data_owner owner = {
         .limits = &job->limits,
         .operator_id = job->op->id,

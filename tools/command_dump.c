@@ -304,7 +304,8 @@ static bool needs_directory(const kwr_manifest *manifest) {
     for (size_t i = 0; i < manifest->operator_count; i++) {
         const kwr_manifest_operator *op = &manifest->operators[i];
         for (uint32_t j = 0; j < op->parallelism; j++)
-            if (op->subtasks[j].format != NULL && strcmp(op->subtasks[j].format, "rocksdb-1") == 0)
+            if (op->subtasks[j].format != NULL &&
+                kwr_engine_of_files(op->subtasks[j].format) != NULL)
                 return true;
     }
     return false;

@@ -95,6 +95,13 @@ typedef struct rocks_pending {
     rocks_bytes value;
 } rocks_pending;
 
+/* Writes that nothing has looked at yet (rocks_gather.c). */
+typedef struct rocks_gathered {
+    rocksdb_writebatch_t *batch; /* NULL before the first */
+    unsigned count;
+    size_t bytes;
+} rocks_gathered;
+
 /* Where a walk over a list is. Ends with every write to the state. */
 typedef struct rocks_list_cursor {
     bool valid;
@@ -125,6 +132,7 @@ typedef struct rocks_state {
     rocks_bytes limit;    /* behind the last key an iterator may look at */
     rocksdb_pinnableslice_t *lent;
     rocks_pending pending;
+    rocks_gathered gathered; /* older than what is pending */
     bool clipped; /* adopted files may hold what is deleted as a range, for others' key groups */
     /* stepping through a collection */
     rocksdb_iterator_t *iterator; /* NULL: none; ends with every write to the state */
@@ -155,7 +163,8 @@ struct kwr_engine {
     kwr_key_group_range key_groups;
     rocks_adopt_times adopt_times;
     unsigned calls; /* since the last look at its memtables */
-    bool bad;       /* the database refused a write it had accepted: nothing can be trusted */
+    size_t written; /* bytes, since that */
+    bool bad;       /* an adoption failed: there is nothing that could be trusted */
     char detail[256];
 };
 
@@ -173,13 +182,30 @@ struct kwr_engine_view {
 
 /* Notes RocksDB's words, frees them, and gives the status: full disks and damage are told apart. */
 kwr_status kwr_rocks_failed(kwr_engine *e, char *words);
-/* Ends what the call before lent, and stores what it lent for writing. */
+/* Ends what the call before lent, and stores what it lent for writing and what was gathered: for
+ * calls that look into the state's family, or write to it at once. */
 kwr_status kwr_rocks_begin(kwr_engine *e, uint32_t state, rocks_state **out);
+/* The same for calls that need not, before they do: what was lent is gathered. */
+kwr_status kwr_rocks_begin_unread(kwr_engine *e, uint32_t state, rocks_state **out);
 void kwr_rocks_iterator_close(rocks_state *s);
 /* The iterator and the walk it belongs to: before every write to the state. */
 void kwr_rocks_iterator_end(rocks_state *s);
 /* Makes the column families of all states that have none. */
 kwr_status kwr_rocks_add_families(kwr_engine *e);
+
+/* ---- writes, at once and gathered ---- */
+
+typedef enum rocks_write_kind { ROCKS_WRITE_PUT, ROCKS_WRITE_MERGE } rocks_write_kind;
+
+/* One write, now. */
+kwr_status kwr_rocks_write(kwr_engine *e, rocks_state *s, rocks_write_kind kind, kwr_slice key,
+                           kwr_slice value);
+/* One write, now or later, behind all that was gathered. On a failure it was not taken. */
+kwr_status kwr_rocks_gather(kwr_engine *e, rocks_state *s, rocks_write_kind kind, kwr_slice key,
+                            kwr_slice value);
+/* On a failure all of it stays gathered. */
+kwr_status kwr_rocks_gathered_write(kwr_engine *e, rocks_state *s);
+void kwr_rocks_gathered_free(rocks_state *s);
 
 /* ---- key batches ---- */
 
@@ -248,6 +274,8 @@ kwr_status kwr_rocks_list_assign(kwr_engine *e, rocks_state *s, const kwr_addres
 kwr_status kwr_rocks_list_seek(kwr_engine *e, rocks_state *s, const kwr_address *at, kwr_seek how,
                                kwr_slice from, kwr_engine_hint *hint, kwr_slice *subkey,
                                kwr_slice *value);
+kwr_status kwr_rocks_list_next(kwr_engine *e, uint32_t state, const kwr_engine_hint *hint,
+                               uint8_t *sequence, kwr_slice *value);
 kwr_status kwr_rocks_list_count(kwr_engine *e, rocks_state *s, const kwr_address *at,
                                 uint64_t *count);
 kwr_status kwr_rocks_list_clear(kwr_engine *e, rocks_state *s, const kwr_address *at);

@@ -16,6 +16,9 @@ kwr_status kwr_rocks_change_end(rocks_change *c, kwr_status status) {
     if (status >= KWR_OK) {
         char *words = NULL;
         kwr_rocks_iterator_end(c->s);
+        size_t size = 0;
+        (void)rocksdb_writebatch_data(c->batch, &size);
+        c->e->written += size;
         rocksdb_write(c->e->db->db, c->e->db->write, c->batch, &words);
         if (words != NULL) status = kwr_rocks_failed(c->e, words);
     }
@@ -188,7 +191,7 @@ kwr_status kwr_rocks_sub_remove(kwr_engine *e, const kwr_address *at, kwr_slice 
 kwr_status kwr_rocks_sub_append(kwr_engine *e, const kwr_address *at, const kwr_slice *values,
                                 size_t count) {
     rocks_state *s;
-    KWR_TRY(kwr_rocks_begin(e, at->state, &s));
+    KWR_TRY(kwr_rocks_begin_unread(e, at->state, &s));
     return count == 0 ? KWR_OK : kwr_rocks_list_append(e, s, at, values, count);
 }
 

@@ -19,17 +19,15 @@ kwr_status kwr_rocks_failed(kwr_engine *e, char *words) {
 
 /* ---- what a call lent ---- */
 
-static kwr_status write_pending(kwr_engine *e, rocks_state *s) {
+/* Behind all that is gathered, and no older write can come after it. */
+static kwr_status gather_pending(kwr_engine *e, rocks_state *s) {
     if (!s->pending.waits) return KWR_OK;
-    char *words = NULL;
-    s->pending.waits = false;
     kwr_rocks_fetched_old(s, s->pending.entry_hash);
-    rocksdb_put_cf(e->db->db, e->db->write, s->family, (const char *)s->pending.key.data,
-                   s->pending.key.size, (const char *)s->pending.value.data, s->pending.value.size,
-                   &words);
-    if (words == NULL) return KWR_OK;
-    e->bad = true; /* the caller believes that it is stored */
-    return kwr_rocks_failed(e, words);
+    KWR_TRY(kwr_rocks_gather(e, s, ROCKS_WRITE_PUT,
+                             (kwr_slice){ s->pending.key.data, s->pending.key.size },
+                             (kwr_slice){ s->pending.value.data, s->pending.value.size }));
+    s->pending.waits = false;
+    return KWR_OK;
 }
 
 void kwr_rocks_iterator_close(rocks_state *s) {
@@ -44,17 +42,23 @@ void kwr_rocks_iterator_end(rocks_state *s) {
     kwr_rocks_list_cursor_end(s);
 }
 
-kwr_status kwr_rocks_begin(kwr_engine *e, uint32_t state, rocks_state **out) {
+kwr_status kwr_rocks_begin_unread(kwr_engine *e, uint32_t state, rocks_state **out) {
     rocks_state *s = &e->states[state];
     if (e->bad) return KWR_ERR_POISONED;
-    if (++e->calls >= ROCKS_LOOK_EVERY) {
+    if (++e->calls >= ROCKS_LOOK_CALLS || e->written >= ROCKS_LOOK_BYTES) {
         e->calls = 0;
+        e->written = 0;
         kwr_rocks_pool_look(e->db);
     }
     if (s->lent != NULL) rocksdb_pinnableslice_destroy(s->lent);
     s->lent = NULL;
     *out = s;
-    return write_pending(e, s);
+    return gather_pending(e, s);
+}
+
+kwr_status kwr_rocks_begin(kwr_engine *e, uint32_t state, rocks_state **out) {
+    KWR_TRY(kwr_rocks_begin_unread(e, state, out));
+    return kwr_rocks_gathered_write(e, *out);
 }
 
 /* ---- entries ---- */
@@ -66,13 +70,14 @@ static kwr_status stored(kwr_engine *e, rocks_state *s, const kwr_address *at, k
     if (key == NULL) return KWR_ERR_NOMEM;
     kwr_status found;
     if (kwr_rocks_fetched_find(s, at, (kwr_slice){ key, size }, out, &found)) return found;
+    KWR_TRY(kwr_rocks_gathered_write(e, s));
     return kwr_rocks_fetch(e, s, key, size, out);
 }
 
 static kwr_status engine_get(kwr_engine *e, const kwr_address *at, kwr_slice *out) {
     rocks_state *s;
     kwr_slice value = { 0 };
-    KWR_TRY(kwr_rocks_begin(e, at->state, &s));
+    KWR_TRY(kwr_rocks_begin_unread(e, at->state, &s));
     const kwr_status found = stored(e, s, at, &value);
     if (found != KWR_OK) return found;
     if (value.size == ROCKS_WIDE_SIZE && s->number != 0) {
@@ -85,15 +90,12 @@ static kwr_status engine_get(kwr_engine *e, const kwr_address *at, kwr_slice *ou
 
 static kwr_status engine_put(kwr_engine *e, const kwr_address *at, kwr_slice value) {
     rocks_state *s;
-    KWR_TRY(kwr_rocks_begin(e, at->state, &s));
+    KWR_TRY(kwr_rocks_begin_unread(e, at->state, &s));
     size_t size;
     const uint8_t *key = kwr_rocks_key(e->env, &s->key, at, 0, &size);
     if (key == NULL) return KWR_ERR_NOMEM;
     kwr_rocks_fetched_old(s, at->entry_hash);
-    char *words = NULL;
-    rocksdb_put_cf(e->db->db, e->db->write, s->family, (const char *)key, size, value.data,
-                   value.size, &words);
-    return words == NULL ? KWR_OK : kwr_rocks_failed(e, words);
+    return kwr_rocks_gather(e, s, ROCKS_WRITE_PUT, (kwr_slice){ key, size }, value);
 }
 
 static kwr_status engine_modify(kwr_engine *e, const kwr_address *at, size_t size, void **out,
@@ -126,25 +128,22 @@ static kwr_status engine_fold(kwr_engine *e, const kwr_address *at, kwr_fold how
     bool read;
     size_t size;
     kwr_slice base = { 0 };
-    char *words = NULL;
     uint8_t operand[ROCKS_FOLD_SIZE + ROCKS_WIDE_SIZE], result[ROCKS_WIDE_SIZE];
-    KWR_TRY(kwr_rocks_begin(e, at->state, &s));
+    KWR_TRY(kwr_rocks_begin_unread(e, at->state, &s));
     KWR_TRY(kwr_rocks_chain_long(e->env, &s->chains, at->entry_hash, FOLD_WEIGHT, &read));
     const size_t operand_size = kwr_rocks_fold_put(operand, how, value);
     const uint8_t *key = kwr_rocks_key(e->env, &s->key, at, 0, &size);
     if (key == NULL) return KWR_ERR_NOMEM;
     kwr_rocks_fetched_old(s, at->entry_hash);
-    if (!read) {
-        rocksdb_merge_cf(e->db->db, e->db->write, s->family, (const char *)key, size,
-                         (const char *)operand, operand_size, &words);
-        return words == NULL ? KWR_OK : kwr_rocks_failed(e, words);
-    }
+    if (!read)
+        return kwr_rocks_gather(e, s, ROCKS_WRITE_MERGE, (kwr_slice){ key, size },
+                                (kwr_slice){ operand, operand_size });
+    KWR_TRY(kwr_rocks_gathered_write(e, s));
     KWR_TRY(kwr_rocks_fetch(e, s, key, size, &base));
     const size_t got = kwr_rocks_fold_one(result, base, (kwr_slice){ operand, operand_size });
     if (got == 0) return KWR_ERR_CORRUPT;
-    rocksdb_put_cf(e->db->db, e->db->write, s->family, (const char *)key, size,
-                   (const char *)result, got, &words);
-    return words == NULL ? KWR_OK : kwr_rocks_failed(e, words);
+    return kwr_rocks_gather(e, s, ROCKS_WRITE_PUT, (kwr_slice){ key, size },
+                            (kwr_slice){ result, got });
 }
 
 static kwr_status engine_remove(kwr_engine *e, const kwr_address *at) {
@@ -231,6 +230,7 @@ static void state_done(kwr_engine *e, rocks_state *s) {
     if (s->lent != NULL) rocksdb_pinnableslice_destroy(s->lent);
     kwr_rocks_iterator_end(s);
     kwr_rocks_fetched_free(e->env, s);
+    kwr_rocks_gathered_free(s);
     kwr_rocks_bytes_free(e->env, &s->key);
     kwr_rocks_bytes_free(e->env, &s->limit);
     kwr_rocks_bytes_free(e->env, &s->pending.key);
@@ -306,6 +306,7 @@ const kwr_engine_ops kwr_rocksdb_engine = {
     .sub_append = kwr_rocks_sub_append,
     .sub_assign = kwr_rocks_sub_assign,
     .sub_seek = kwr_rocks_sub_seek,
+    .list_next = kwr_rocks_list_next,
     .sub_count = kwr_rocks_sub_count,
     .freeze = kwr_rocks_freeze,
     .view_release = kwr_rocks_view_release,

@@ -121,6 +121,7 @@ void kwr_rocks_prefetch(kwr_engine *e, kwr_address *at, size_t count) {
         while (some < count && some < FETCH_MOST && at[some].state == at[0].state)
             some++;
         if (e->bad || kwr_state_is_collection(s->kind)) return;
+        if (kwr_rocks_gathered_write(e, s) < KWR_OK) return; /* the gets will say so */
         if (s->fetched == NULL) {
             s->fetched = kwr_calloc(e->env, sizeof *s->fetched);
             if (s->fetched == NULL) return; /* the gets do without */

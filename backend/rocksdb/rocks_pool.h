@@ -54,9 +54,9 @@ void kwr_rocks_pool_leave(struct rocks_db *db);
 void kwr_rocks_pool_watch(struct rocks_db *db, bool open);
 /* What one database may have in memtables at present. */
 uint64_t kwr_rocks_pool_memtables_each(const rocks_pool *pool);
-/* The look at its memtables: at least every ROCKS_LOOK_EVERY calls. [any], while its column
- * families stay the same. */
+/* The look at its memtables: every ROCKS_LOOK_CALLS calls or ROCKS_LOOK_BYTES written, whichever
+ * comes first. [any], while its column families stay the same. */
 void kwr_rocks_pool_look(struct rocks_db *db);
-enum { ROCKS_LOOK_EVERY = 32 };
+enum { ROCKS_LOOK_CALLS = 512, ROCKS_LOOK_BYTES = 32 << 10 };
 
 #endif /* KWR_BACKEND_ROCKSDB_ROCKS_POOL_H */

@@ -56,7 +56,15 @@ static const char *operator_name(void *ctx) {
 
 /* ---- the database ---- */
 
-void rocks_raw_open(rocks_raw *r, const char *dir, bool appending) {
+static void bound(rocksdb_block_based_table_options_t *table) {
+    rocksdb_block_based_options_set_index_type(
+        table, rocksdb_block_based_table_index_type_two_level_index_search);
+    rocksdb_block_based_options_set_partition_filters(table, 1);
+    rocksdb_block_based_options_set_cache_index_and_filter_blocks(table, 1);
+    rocksdb_block_based_options_set_pin_l0_filter_and_index_blocks_in_cache(table, 1);
+}
+
+static void open_raw(rocks_raw *r, const char *dir, bool appending, bool bounded) {
     *r = (rocks_raw){ .dir = dir };
     char *err = NULL;
     for (const char *slash = strchr(dir + 1, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
@@ -77,6 +85,7 @@ void rocks_raw_open(rocks_raw *r, const char *dir, bool appending) {
     rocksdb_block_based_options_set_block_cache(r->table, r->cache);
     rocksdb_block_based_options_set_filter_policy(r->table,
                                                   rocksdb_filterpolicy_create_bloom_full(10));
+    if (bounded) bound(r->table);
     rocksdb_options_set_block_based_table_factory(r->options, r->table);
     if (appending) {
         rocksdb_options_set_merge_operator(
@@ -91,6 +100,14 @@ void rocks_raw_open(rocks_raw *r, const char *dir, bool appending) {
     r->read = rocksdb_readoptions_create();
     r->write = rocksdb_writeoptions_create();
     rocksdb_writeoptions_disable_WAL(r->write, 1);
+}
+
+void rocks_raw_open(rocks_raw *r, const char *dir, bool appending) {
+    open_raw(r, dir, appending, false);
+}
+
+void rocks_raw_open_bounded(rocks_raw *r, const char *dir, bool appending) {
+    open_raw(r, dir, appending, true);
 }
 
 void rocks_raw_close(rocks_raw *r) {

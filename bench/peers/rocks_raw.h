@@ -29,6 +29,9 @@ typedef struct rocks_raw {
 
 /* Opens an empty database; what is in `dir` goes. With appending, merges append to lists. */
 void rocks_raw_open(rocks_raw *r, const char *dir, bool appending);
+/* The same, with index and filters in parts and in the cache, so that the memory is bounded however
+ * large the database is: as the engine rocksdb does it. */
+void rocks_raw_open_bounded(rocks_raw *r, const char *dir, bool appending);
 /* Closes it and removes its files. */
 void rocks_raw_close(rocks_raw *r);
 

@@ -183,6 +183,7 @@ static void put_many(instance *in, uint32_t groups, uint32_t from, uint32_t to) 
         if (at.key_group - in->range.first < in->range.count)
             KWR_MUST(kwr_rocksdb_engine.put(in->engine, &at, (kwr_slice){ value, 64 }));
     }
+    KWR_MUST(kwr_rocks_gathered_write(in->engine, &in->engine->states[0]));
 }
 
 static uint64_t estimated(const instance *in) {
