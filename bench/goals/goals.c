@@ -9,6 +9,7 @@
 
 #include <ftw.h>
 #include <math.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 
 uint64_t goals_size(const goals *g, uint64_t quick, uint64_t full) {
@@ -119,7 +120,8 @@ void goals_open_threads(goals_task *t, const char *engine, const char *directory
     const kwr_posix_options posix = { .struct_size = sizeof posix, .compute_threads = threads };
     bench_must(kwr_env_posix_open(&posix, &t->env, &err), &err, "environment");
     const kwr_resources_options pool = { .struct_size = sizeof pool,
-                                         .recycle_bytes = UINT64_MAX / 2 };
+                                         .recycle_bytes = UINT64_MAX / 2,
+                                         .rocksdb_memory_bytes = GOALS_ROCKSDB_BYTES };
     bench_must(kwr_resources_open(t->env, &pool, &t->resources, &err), &err, "resources");
     const kwr_backend_options options = { .struct_size = sizeof options,
                                           .env = t->env,
@@ -156,6 +158,18 @@ void goals_close(goals_task *t) {
     kwr_backend_close(t->backend);
     kwr_resources_close(t->resources);
     kwr_env_posix_close(t->env);
+}
+
+void goals_touch_memory(uint64_t size) {
+    const uint64_t spare = (uint64_t)sysconf(_SC_AVPHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+    if (size > spare / 2) size = spare / 2;
+    if (size == 0) return;
+    uint8_t *bytes = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (bytes == MAP_FAILED) return;
+    (void)madvise(bytes, size, MADV_HUGEPAGE);
+    for (uint64_t at = 0; at < size; at += 4096)
+        ((volatile uint8_t *)bytes)[at] = 1;
+    (void)munmap(bytes, size);
 }
 
 /* ---- keys ---- */

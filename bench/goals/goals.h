@@ -55,6 +55,8 @@ typedef struct goals_task {
 } goals_task;
 
 enum { GOALS_KEY_MAX = 64, GOALS_VALUE_MAX = 256 };
+/* What a RocksDB of bench/peers/rocks_raw.h may have: its cache and three memtables. */
+#define GOALS_ROCKSDB_BYTES ((uint64_t)(256 + 3 * 64) << 20)
 
 /* An empty backend of one value state. `directory` for the engine "rocksdb". */
 void goals_open(goals_task *t, const char *engine, const char *directory, size_t key_size,
@@ -66,6 +68,11 @@ void goals_fill(goals_task *t, uint64_t entries);
 void goals_close(goals_task *t);
 void goals_settle(goals_task *t); /* deferred work done */
 void goals_must(goals_task *t, kwr_status status, const char *what);
+
+/* Writes once to so much memory and gives it back. What a virtual machine has not written to, its
+ * host has to find at the first write, which can take thirty times as long as clearing it, and
+ * after seconds the host may have it again: so just before what is measured. */
+void goals_touch_memory(uint64_t size);
 
 /* The key of entry `number`. */
 void goals_key(uint8_t *out, size_t size, uint64_t number);

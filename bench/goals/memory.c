@@ -76,7 +76,12 @@ void goals_memory(goals *g) {
     }
     goals_settle(&t);
     const double later = (double)held(&t, at_first) / bytes;
-    goals_detail(g, "after ten checkpoints: %.3f", later);
+    kwr_backend_stats stats = { .struct_size = sizeof stats };
+    kwr_backend_get_stats(t.backend, &stats);
+    goals_detail(g,
+                 "after ten checkpoints: %.3f; in use %.3f, in spans of the store %.3f, pool %.3f",
+                 later, (double)stats.used_bytes / bytes, (double)stats.mapped_bytes / bytes,
+                 (double)kwr_resources_mapped(t.resources, NULL) / bytes);
     if (later > worst) {
         worst = later;
         snprintf(where, sizeof where, "after ten checkpoints");

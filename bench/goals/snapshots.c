@@ -280,6 +280,7 @@ static void measure_snapshots(goals *g) {
             bench_sample(&ours, (double)(bench_now_ns() - start) / 1e9);
             bench_sample(&theirs, run_halves(halves, threads, write_half));
             if (threads == THREADS_MAX) {
+                goals_touch_memory(size * 2);
                 bench_sample(&restores, time_restore(&t, &j, &result.handle, entries));
                 bench_sample(&reads, run_halves(halves, threads, read_half));
             }
