@@ -5,7 +5,7 @@
 #include "base/error.h"
 #include "base/name.h"
 #include "snapshot/s3_client.h"
-#include "snapshot/s3_xml.h"
+#include "snapshot/s3_reply.h"
 
 /* With the session's token and what every request has. */
 enum { HEADERS_MAX = KWR_S3_HEADERS_MAX + 2 };
@@ -78,29 +78,8 @@ static kwr_status try_once(kwr_s3 *s3, const kwr_s3_call *call, const char *url,
 
 /* ---- what an answer means ---- */
 
-typedef struct complaint {
-    char code[KWR_S3_CODE_MAX];
-    char message[200];
-    char region[64];
-} complaint;
-
-static kwr_status on_complaint(void *ctx, const char *parent, const char *name, const char *text) {
-    complaint *c = ctx;
-    if (strcmp(parent, "Error") != 0 || text == NULL) return KWR_OK;
-    if (strcmp(name, "Code") == 0)
-        kwr_printable(text, strlen(text), c->code, sizeof c->code);
-    else if (strcmp(name, "Message") == 0)
-        kwr_printable(text, strlen(text), c->message, sizeof c->message);
-    else if (strcmp(name, "Region") == 0)
-        kwr_printable(text, strlen(text), c->region, sizeof c->region);
-    return KWR_OK;
-}
-
-static void read_complaint(const kwr_http_answer *answer, complaint *out) {
-    *out = (complaint){ 0 };
-    /* Not all refusals come from the store itself: what is no XML has no code. */
-    if (answer->body.size > 0)
-        (void)kwr_s3_xml_read(answer->body.data, answer->body.size, on_complaint, out, NULL);
+static void read_complaint(const kwr_http_answer *answer, kwr_s3_complaint *out) {
+    kwr_s3_read_complaint((kwr_slice){ answer->body.data, answer->body.size }, out);
     const char *region = kwr_http_header(answer, "x-amz-bucket-region");
     if (region != NULL && out->region[0] == '\0')
         kwr_printable(region, strlen(region), out->region, sizeof out->region);
@@ -143,7 +122,7 @@ static bool stale(const char *code) {
 }
 
 static kwr_status complain(const kwr_s3 *s3, const kwr_s3_call *call, int status,
-                           const complaint *c, kwr_error *err) {
+                           const kwr_s3_complaint *c, kwr_error *err) {
     char key[300] = "";
     if (call->key != NULL) kwr_printable(call->key, strlen(call->key), key, sizeof key);
     const char *hint = "";
@@ -203,7 +182,7 @@ kwr_status kwr_s3_ask(kwr_s3 *s3, const kwr_s3_call *call, kwr_s3_reply *reply, 
         reply->status = reply->answer.status;
         reply->code[0] = '\0';
         if (status >= KWR_OK && reply->status / 100 != 2) {
-            complaint c;
+            kwr_s3_complaint c;
             read_complaint(&reply->answer, &c);
             memcpy(reply->code, c.code, sizeof c.code);
             status = complain(s3, call, reply->status, &c, err);

@@ -4,9 +4,8 @@
 #include <stdio.h>
 
 #include "base/error.h"
-#include "base/name.h"
 #include "snapshot/s3_client.h"
-#include "snapshot/s3_xml.h"
+#include "snapshot/s3_reply.h"
 
 /* A part: filled by the owner, then sent by the executor. */
 typedef struct part {
@@ -79,16 +78,6 @@ static kwr_status broken(kwr_s3_upload *u, kwr_status status, const kwr_error *w
 
 /* ---- parts ---- */
 
-static kwr_status on_begun(void *ctx, const char *parent, const char *name, const char *text) {
-    kwr_buffer *id = ctx;
-    if (text != NULL && strcmp(parent, "InitiateMultipartUploadResult") == 0 &&
-        strcmp(name, "UploadId") == 0) {
-        id->size = 0;
-        kwr_url_encode(id, text, strlen(text), false);
-    }
-    return KWR_OK;
-}
-
 /* The upload's id is kept encoded: it is only ever part of a query. */
 static kwr_status begin(kwr_s3_upload *u, kwr_error *err) {
     kwr_s3_reply reply = { 0 };
@@ -98,8 +87,8 @@ static kwr_status begin(kwr_s3_upload *u, kwr_error *err) {
     };
     kwr_status status = kwr_s3_ask(u->s3, &call, &reply, err);
     if (status >= KWR_OK)
-        status =
-            kwr_s3_xml_read(reply.answer.body.data, reply.answer.body.size, on_begun, &id, err);
+        status = kwr_s3_read_begun((kwr_slice){ reply.answer.body.data, reply.answer.body.size },
+                                   &id, err);
     if (status >= KWR_OK && id.size == 0 && !id.failed)
         status = KWR_FAIL(err, KWR_ERR_CORRUPT, 0, "'%s/%s': no id for an upload in parts",
                           u->s3->shown, u->key);
@@ -230,19 +219,6 @@ kwr_status kwr_s3_upload_write(kwr_s3_upload *u, const void *data, size_t size, 
 
 /* ---- the end ---- */
 
-typedef struct ending {
-    bool complete;
-    char code[KWR_S3_CODE_MAX];
-} ending;
-
-static kwr_status on_ended(void *ctx, const char *parent, const char *name, const char *text) {
-    ending *e = ctx;
-    if (parent[0] == '\0' && strcmp(name, "CompleteMultipartUploadResult") == 0) e->complete = true;
-    if (strcmp(parent, "Error") == 0 && strcmp(name, "Code") == 0 && text != NULL)
-        kwr_printable(text, strlen(text), e->code, sizeof e->code);
-    return KWR_OK;
-}
-
 static kwr_status complete_once(kwr_s3_upload *u, const kwr_buffer *query, const kwr_buffer *body,
                                 bool exclusive, bool *doubt, kwr_error *err) {
     kwr_s3_reply reply = { 0 };
@@ -257,8 +233,9 @@ static kwr_status complete_once(kwr_s3_upload *u, const kwr_buffer *query, const
     *doubt = *doubt || reply.doubt;
     if (status >= KWR_OK) {
         /* The status comes before the work is done; only the body says how it went. */
-        ending e = { 0 };
-        status = kwr_s3_xml_read(reply.answer.body.data, reply.answer.body.size, on_ended, &e, err);
+        kwr_s3_ending e;
+        status = kwr_s3_read_ending((kwr_slice){ reply.answer.body.data, reply.answer.body.size },
+                                    &e, err);
         if (status >= KWR_OK && !e.complete)
             status = KWR_FAIL(err, KWR_ERR_IO, 0, "'%s/%s': the parts were not put together: %s",
                               u->s3->shown, u->key, e.code);

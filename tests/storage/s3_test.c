@@ -3,6 +3,7 @@
 #include "keyweir/storage.h"
 
 #include "snapshot/s3.h"
+#include "snapshot/s3_reply.h"
 #include "snapshot/s3_xml.h"
 #include "tests/storage/fake_s3.h"
 #include "tests/support/kwr_test.h"
@@ -171,6 +172,28 @@ KWR_TEST(s3, an_abandoned_file_leaves_no_parts) {
     cr_assert(fake_s3_uploads(p.fake) == 0 && fake_s3_count(p.fake, "some/prefix/large") == 0);
     free(data);
     place_close(&p);
+}
+
+/* An element that says only half of itself must not be made whole by its neighbour. */
+KWR_TEST(s3, an_unfinished_upload_has_its_own_key_and_its_own_id) {
+    static const char BODY[] =
+        "<ListMultipartUploadsResult><Upload><Key>a</Key><UploadId>1</UploadId></Upload>"
+        "<Upload><Key>only-a-key</Key></Upload><Upload><UploadId>only-an-id</UploadId></Upload>"
+        "<Upload><Key></Key><UploadId>2</UploadId></Upload><Upload/>"
+        "<Upload><UploadId>3</UploadId><Initiator><Key>of-another</Key></Initiator></Upload>"
+        "<Upload><UploadId>4 +</UploadId><Key>b</Key></Upload></ListMultipartUploadsResult>";
+    static const char WANTED[] = "a\0"
+                                 "1\0"
+                                 "b\0"
+                                 "4%20%2B";
+    kwr_error err = { 0 };
+    kwr_buffer out = { .env = kwr_test_env() };
+    KWR_MUST_ERR(kwr_s3_read_uploads((kwr_slice){ BODY, sizeof BODY - 1 }, 10, &out, &err), err);
+    cr_assert(out.size == sizeof WANTED && memcmp(out.data, WANTED, sizeof WANTED) == 0);
+    out.size = 0;
+    KWR_MUST_ERR(kwr_s3_read_uploads((kwr_slice){ BODY, sizeof BODY - 1 }, 1, &out, &err), err);
+    cr_assert(out.size == 4 && memcmp(out.data, WANTED, 4) == 0, "the first, and no more");
+    kwr_buffer_free(&out);
 }
 
 KWR_TEST(s3, uploads_that_a_crash_left_are_found_and_given_up) {
