@@ -37,6 +37,7 @@ typedef struct wordcount {
     eng_output_dir output;
     kwr_lock *output_lock;
     kwr_storage *storage;
+    kwr_storage *remote, *local; /* with --local-copy: what storage stands on */
     kwr_job *job;
     kwr_job_info info;
     eng_engine *engine;
@@ -400,6 +401,25 @@ static kwr_status name_state_directory(wordcount *wc, kwr_error *err) {
     return KWR_OK;
 }
 
+static kwr_status open_storage(wordcount *wc, kwr_error *err) {
+    const wc_options *options = wc->options;
+    if (options->local_copy == NULL)
+        return kwr_storage_open(wc->env, options->root, true, &wc->storage, err);
+    ENG_TRY(kwr_storage_open(wc->env, options->root, true, &wc->remote, err));
+    ENG_TRY(kwr_storage_open(wc->env, options->local_copy, true, &wc->local, err));
+    return kwr_storage_local_copy_open(wc->env, wc->remote, wc->local, &wc->storage, err);
+}
+
+static void report_restored(wordcount *wc) {
+    kwr_local_copy_stats stats = { .struct_size = sizeof stats };
+    if (wc->options->local_copy == NULL || wc->info.restored_checkpoint == 0) return;
+    kwr_storage_local_copy_get_stats(wc->storage, &stats);
+    wc_report_restored(&wc->report, wc->info.restored_checkpoint, &stats);
+    wc_report_note(&wc->report,
+                   "restored %" PRIu64 " bytes from local copies, %" PRIu64 " from storage",
+                   stats.bytes_local, stats.bytes_remote);
+}
+
 static kwr_status open_all(wordcount *wc, kwr_error *err) {
     const wc_options *options = wc->options;
     ENG_TRY(name_state_directory(wc, err));
@@ -407,7 +427,7 @@ static kwr_status open_all(wordcount *wc, kwr_error *err) {
                            options->parallelism, err));
     ENG_TRY(eng_output_open(wc->env, options->output, &wc->output, err));
     ENG_TRY(lock_output(wc, err));
-    ENG_TRY(kwr_storage_open(wc->env, options->root, true, &wc->storage, err));
+    ENG_TRY(open_storage(wc, err));
     const eng_options engine = {
         .env = wc->env,
         .storage = wc->storage,
@@ -429,6 +449,7 @@ static kwr_status run(wordcount *wc, kwr_error *err) {
     ENG_TRY(open_job(wc, err));
     ENG_TRY(wire(wc, err));
     ENG_TRY(eng_engine_open(wc->engine, err));
+    report_restored(wc);
     ENG_TRY(sweep_output(wc, err));
     ENG_TRY(roll_back_output(wc, err));
     if (wc->info.restored_final) {
@@ -457,6 +478,8 @@ static void close_all(wordcount *wc) {
     free(wc->counts);
     free(wc->sources);
     kwr_storage_close(wc->storage);
+    kwr_storage_close(wc->local);
+    kwr_storage_close(wc->remote);
     if (wc->output_lock != NULL) wc->env->fs->unlock(wc->env->fs->ctx, wc->output_lock);
     if (wc->output.dir != NULL) eng_output_close(&wc->output);
     wc_report_done(&wc->report);

@@ -23,6 +23,7 @@ typedef struct wc_options {
     const char *events; /* NULL: none */
     const char *backend;
     const char *state_directory; /* NULL: beside the checkpoints */
+    const char *local_copy;      /* NULL: none */
     uint32_t parallelism;
     uint32_t max_parallelism; /* 0: as it was, or the default */
     uint64_t interval_ms;

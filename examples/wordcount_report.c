@@ -86,16 +86,18 @@ static double rate_of(const wc_report *report, uint64_t lines) {
 
 /* ---- events; under the mutex ---- */
 
-static void write_event(wc_report *report, const char *phase, uint64_t checkpoint, uint64_t slot) {
+/* `more`: further members, each with a comma before it. */
+static void write_event_with(wc_report *report, const char *phase, uint64_t checkpoint,
+                             uint64_t slot, const char *more) {
     if (report->events < 0) return;
-    char line[256];
+    char line[384];
     char id[24] = "null";
     char number[24] = "null";
     if (checkpoint != 0) snprintf(id, sizeof id, "%" PRIu64, checkpoint);
     if (slot != 0) snprintf(number, sizeof number, "%" PRIu64, slot);
     const int size = snprintf(
-        line, sizeof line, "{\"t\":%" PRId64 ",\"phase\":\"%s\",\"checkpoint\":%s,\"slot\":%s}\n",
-        report->env->clock->wall_ms(report->env->clock->ctx), phase, id, number);
+        line, sizeof line, "{\"t\":%" PRId64 ",\"phase\":\"%s\",\"checkpoint\":%s,\"slot\":%s%s}\n",
+        report->env->clock->wall_ms(report->env->clock->ctx), phase, id, number, more);
     for (size_t at = 0; at < (size_t)size;) {
         const ssize_t done = write(report->events, line + at, (size_t)size - at);
         if (done < 0 && errno == EINTR) continue;
@@ -110,6 +112,19 @@ static void write_event(wc_report *report, const char *phase, uint64_t checkpoin
         }
         at += (size_t)done;
     }
+}
+
+static void write_event(wc_report *report, const char *phase, uint64_t checkpoint, uint64_t slot) {
+    write_event_with(report, phase, checkpoint, slot, "");
+}
+
+void wc_report_restored(wc_report *report, uint64_t checkpoint, const kwr_local_copy_stats *stats) {
+    char more[96];
+    snprintf(more, sizeof more, ",\"local_bytes\":%" PRIu64 ",\"remote_bytes\":%" PRIu64,
+             stats->bytes_local, stats->bytes_remote);
+    pthread_mutex_lock(&report->mutex);
+    write_event_with(report, "restored", checkpoint, 0, more);
+    pthread_mutex_unlock(&report->mutex);
 }
 
 void wc_report_phase(wc_report *report, const char *phase, uint64_t checkpoint, uint64_t slot) {

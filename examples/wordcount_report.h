@@ -48,6 +48,8 @@ void wc_report_note(wc_report *report, const char *format, ...)
 
 /* A phase of a checkpoint; 0: unknown. */
 void wc_report_phase(wc_report *report, const char *phase, uint64_t checkpoint, uint64_t slot);
+/* After a restore with local copies: where its bytes came from. */
+void wc_report_restored(wc_report *report, uint64_t checkpoint, const kwr_local_copy_stats *stats);
 /* What the job does; `lines` read up to now. */
 void wc_report_job_event(wc_report *report, const kwr_job_event *event, uint64_t lines);
 /* What the next lines say about loading; "": nothing. */

@@ -69,7 +69,14 @@ void kwr_data_file_of_memory(const kwr_env *env, const void *bytes, const char *
     snprintf(out->path, sizeof out->path, "%s", path);
 }
 
+void kwr_data_file_use_copy(kwr_data_file *file) {
+    if (file->shared != NULL && file->local == NULL)
+        file->local =
+            kwr_local_file_open(file->storage, file->shared, file->file->name, file->file->length);
+}
+
 void kwr_data_file_rest(kwr_data_file *file) {
+    kwr_local_file_rest(file->local);
     if (!file->reader_owned || file->reader == NULL) return;
     file->storage->ops->close_reader(file->storage, file->reader);
     file->reader = NULL;
@@ -77,6 +84,8 @@ void kwr_data_file_rest(kwr_data_file *file) {
 
 void kwr_data_file_close(kwr_data_file *file) {
     kwr_data_file_rest(file);
+    kwr_local_file_close(file->local);
+    file->local = NULL;
     kwr_free(file->env, file->index, (size_t)file->index_length);
     file->index = NULL;
 }
@@ -93,8 +102,61 @@ static kwr_status read_once(const kwr_data_file *file, uint64_t offset, void *ou
     return status;
 }
 
+/* The entry of the image that begins at `offset`; images lie one after the other. */
+static bool find_image(const kwr_data_file *file, uint64_t offset, uint64_t *index) {
+    uint64_t low = 0, high = file->file->images;
+    while (low < high) {
+        const uint64_t middle = low + (high - low) / 2;
+        kwr_data_entry entry;
+        if (!kwr_data_entry_decode(file->index + middle * KWR_DATA_ENTRY_SIZE, &entry))
+            return false;
+        if (entry.offset == offset) {
+            *index = middle;
+            return true;
+        }
+        if (entry.offset < offset)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return false;
+}
+
+/* Whether these bytes are whole images, each as the index has it. */
+static bool images_sound(const kwr_data_file *file, uint64_t offset, const uint8_t *bytes,
+                         size_t size) {
+    uint64_t at = 0;
+    size_t done = 0;
+    if (!find_image(file, offset, &at)) return false;
+    for (; done < size && at < file->file->images; at++) {
+        kwr_data_entry entry;
+        if (!kwr_data_entry_decode(file->index + at * KWR_DATA_ENTRY_SIZE, &entry)) return false;
+        const uint64_t length = KWR_DATA_PREFIX_SIZE + (uint64_t)entry.stored;
+        if (length > size - done || kwr_hash64(bytes + done, (size_t)length, 0) != entry.checksum)
+            return false;
+        done += (size_t)length;
+    }
+    return done == size;
+}
+
+/* Before the index is there, whoever reads compares, and kwr_data_file_load() begins anew. */
+static bool read_copy(const kwr_data_file *file, uint64_t offset, void *out, size_t size) {
+    if (!kwr_local_file_read(file->local, offset, out, size)) return false;
+    if (!file->index_sound) return true;
+    if (images_sound(file, offset, out, size)) {
+        kwr_local_file_used(file->local, size);
+        return true;
+    }
+    char why[96];
+    snprintf(why, sizeof why, "its %zu bytes from offset %llu on are not those of the index", size,
+             (unsigned long long)offset);
+    kwr_local_file_reject(file->local, why);
+    return false;
+}
+
 kwr_status kwr_data_file_read(const kwr_data_file *file, uint64_t offset, void *out, size_t size,
                               kwr_error *err) {
+    if (file->local != NULL && read_copy(file, offset, out, size)) return KWR_OK;
     if (file->reader != NULL)
         return file->storage->ops->read(file->storage, file->reader, file->base + offset, out, size,
                                         err);
@@ -201,7 +263,7 @@ static const char *entry_fault(const kwr_data_file *file, const kwr_data_entry *
         return "it belongs to no state of the manifest";
     if (entry->kind == KWR_PAGE_FILE || entry->kind == KWR_PAGE_FILE_END) {
         /* An engine's file may have been written by a subtask with other key groups. */
-        if (strcmp(subtask->format, "rocksdb-1") != 0)
+        if (kwr_engine_of_files(subtask->format) == NULL)
             return "files do not belong into this format";
         return entry->key_group < owner->max_parallelism ? NULL : "there is no such key group";
     }
@@ -256,13 +318,32 @@ kwr_status kwr_data_file_load_index(kwr_data_file *file, kwr_error *err) {
     if (!kwr_digest_equal(&digest, &file->file->index))
         return part_fault(file, KWR_ERR_CORRUPT, file->index_offset, "index",
                           "its digest is not the one in the manifest", err);
-    return check_entries(file, err);
+    KWR_TRY(check_entries(file, err));
+    file->index_sound = true;
+    return KWR_OK;
 }
 
-kwr_status kwr_data_file_load(kwr_data_file *file, kwr_error *err) {
+static kwr_status load_parts(kwr_data_file *file, kwr_error *err) {
     KWR_TRY(kwr_data_file_check_header(file, err));
     KWR_TRY(kwr_data_file_check_footer(file, err));
     return kwr_data_file_load_index(file, err);
+}
+
+kwr_status kwr_data_file_load(kwr_data_file *file, kwr_error *err) {
+    kwr_error why = { 0 };
+    kwr_status status = load_parts(file, &why);
+    if ((status == KWR_ERR_CORRUPT || status == KWR_ERR_FORMAT) && file->local != NULL &&
+        kwr_local_file_reject(file->local, why.text)) {
+        why = (kwr_error){ 0 };
+        status = load_parts(file, &why);
+    }
+    if (status < KWR_OK) {
+        if (err != NULL) *err = why;
+    } else if (file->local != NULL) {
+        kwr_local_file_loaded(file->local,
+                              KWR_DATA_HEADER_SIZE + file->index_length + KWR_DATA_FOOTER_SIZE);
+    }
+    return status;
 }
 
 kwr_status kwr_data_file_same_header(kwr_data_file *file, const kwr_data_file *loaded,

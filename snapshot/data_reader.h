@@ -10,6 +10,7 @@
 #include "base/memory.h"
 #include "keyweir/limits.h"
 #include "snapshot/data_file.h"
+#include "snapshot/local_copy.h"
 #include "snapshot/manifest.h"
 #include "snapshot/storage.h"
 
@@ -39,13 +40,17 @@ typedef struct kwr_data_file {
     uint8_t *index; /* as stored; NULL before it is loaded */
     uint64_t index_offset;
     uint64_t index_length;
-    uint64_t fault_at; /* offset of the latest failure, as in its message */
+    bool index_sound;      /* the index was compared with its digest */
+    kwr_local_file *local; /* NULL: there is no copy */
+    uint64_t fault_at;     /* offset of the latest failure, as in its message */
 } kwr_data_file;
 
 /* A file in shared/, of exactly the length the manifest says. */
 kwr_status kwr_data_file_open(const kwr_env *env, kwr_storage *storage, kwr_storage_dir *shared,
                               const kwr_manifest_file *file, const kwr_data_owner *owner,
                               kwr_data_file *out, kwr_error *err);
+/* From now on what a local copy of it has is read there, and compared before it is given. */
+void kwr_data_file_use_copy(kwr_data_file *file);
 /* Keeps it usable without a descriptor: each read opens it again. */
 void kwr_data_file_rest(kwr_data_file *file);
 /* A part of an open file, which the caller keeps open. */

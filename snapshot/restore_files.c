@@ -39,6 +39,20 @@ static kwr_status open_inline(kwr_restore_job *job, kwr_restore_source *s, kwr_e
                                       job->inline_path, err);
 }
 
+/* A copy does not stand in for a file that is gone: later checkpoints would refer to it. */
+static kwr_status advise_copy(const kwr_restore_job *job, const kwr_manifest_file *file,
+                              kwr_error *err) {
+    char path[KWR_STORAGE_PATH_MAX], copy[KWR_STORAGE_PATH_MAX];
+    if (job->dirs.shared == NULL ||
+        !kwr_local_file_path(job->storage, job->dirs.shared, file->name, copy))
+        return KWR_ERR_MISSING;
+    kwr_storage_path(job->storage, job->dirs.shared, file->name, path);
+    return KWR_FAIL(err, KWR_ERR_MISSING, 0,
+                    "'%s' is missing; there is a local copy: put '%s' back under that name, it is "
+                    "verified when it is read",
+                    path, copy);
+}
+
 static kwr_status open_file(kwr_restore_job *job, kwr_restore_source *s,
                             const kwr_manifest_file *file, kwr_data_file *out, kwr_error *err) {
     if (file->name == NULL && s->part->inline_place.checkpoint != 0) {
@@ -56,7 +70,11 @@ static kwr_status open_file(kwr_restore_job *job, kwr_restore_source *s,
     uint32_t subtask = 0;
     if (kwr_shared_name_parse(file->name, &generation, s->operator_id, &subtask, &sequence))
         s->owner.operator_id = s->operator_id;
-    return kwr_data_file_open(job->env, job->storage, job->dirs.shared, file, &s->owner, out, err);
+    const kwr_status status =
+        kwr_data_file_open(job->env, job->storage, job->dirs.shared, file, &s->owner, out, err);
+    if (status == KWR_ERR_MISSING) return advise_copy(job, file, err);
+    if (status >= KWR_OK) kwr_data_file_use_copy(out);
+    return status;
 }
 
 static kwr_status add_run(kwr_restore_job *job, uint32_t file, uint64_t first, uint32_t count,

@@ -127,6 +127,7 @@ kwr_status kwr_job_open(const kwr_job_options *options, kwr_job **out, kwr_error
                                       .restore_generation = o.restore_generation };
     KWR_TRY(kwr_recovery_claim(&job->dirs, &claim, &job->claim, err));
     job->claimed = true;
+    KWR_TRY(kwr_storage_local_copy_claim(o.storage, job->dirs.job, job->claim.fence.job_uid, err));
     KWR_TRY(job_adopt(job, err));
     kwr_log_line(job->env, KWR_LOG_INFO, "task",
                  "job '%s': generation %llu, slot %llu, restores checkpoint %llu", job->dirs.job,

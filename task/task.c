@@ -158,6 +158,7 @@ kwr_status kwr_task_open(const kwr_task_options *options, kwr_task **out, kwr_er
     if (o.channels > 0)
         KWR_TRY(kwr_aligner_new(task->env, o.channels, task->assignment.generation, &task->aligner,
                                 err));
+    KWR_TRY(kwr_storage_local_copy_claim(task->storage, task->job, task->assignment.uid, err));
     KWR_TRY(task_restore(task, &o, &given, err));
     *out = KWR_TAKE(task);
     return KWR_OK;

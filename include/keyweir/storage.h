@@ -104,6 +104,44 @@ KWR_API KWR_CHECK kwr_status kwr_storage_memory_open(const kwr_env *env, uint64_
                                                      kwr_storage **out, kwr_error *err);
 KWR_API void kwr_storage_close(kwr_storage *storage);
 
+/*
+ * Local recovery: a storage that is `remote`, and keeps copies of the data files written through it
+ * in `local`, mostly a directory on a disk of this machine. A restore through it reads the copies
+ * that are there, each byte verified as if it came from `remote`, and `remote` for all else. What
+ * goes wrong locally is logged and costs the copy, never a checkpoint or a restore. Give it to
+ * kwr_task_options.storage (and kwr_job_options.storage): docs/local-recovery.md. Both storages
+ * must outlive it and are not closed by it. Fails with KWR_ERR_MISUSE, KWR_ERR_NOMEM.
+ */
+KWR_API KWR_CHECK kwr_status kwr_storage_local_copy_open(const kwr_env *env, kwr_storage *remote,
+                                                         kwr_storage *local, kwr_storage **out,
+                                                         kwr_error *err);
+/*
+ * Says that the copies of `job` belong to the job with this uid; until then none are made or used.
+ * kwr_job_open() and kwr_task_open() do it; a host that uses keyweir/snapshot.h alone does it
+ * itself, with the uid of its targets. Copies of files that storage has no more are removed. Of
+ * another kind of storage KWR_OK, without effect. Fails with KWR_ERR_MISMATCH (the directory has
+ * copies of another job), KWR_ERR_RANGE, KWR_ERR_MISUSE, KWR_ERR_NOMEM; a disk that does not work
+ * is logged. [any]
+ */
+KWR_API KWR_CHECK kwr_status kwr_storage_local_copy_claim(kwr_storage *storage, const char *job,
+                                                          const uint8_t uid[16], kwr_error *err);
+
+/* Since it was opened. */
+typedef struct kwr_local_copy_stats {
+    size_t struct_size;
+    uint64_t bytes_local;    /* of data files: read from copies, verified and used */
+    uint64_t bytes_remote;   /* of data files: read from `remote` */
+    uint64_t files_local;    /* copies of which bytes were used */
+    uint64_t files_rejected; /* copies that were damaged, unreadable or not of this file */
+    uint64_t files_copied;
+    uint64_t bytes_copied;
+    uint64_t files_failed;  /* data files that got no copy */
+    uint64_t files_removed; /* copies, because their file was */
+} kwr_local_copy_stats;
+
+/* Set stats->struct_size first. All 0 of another kind of storage. [any] */
+KWR_API void kwr_storage_local_copy_get_stats(kwr_storage *storage, kwr_local_copy_stats *stats);
+
 #ifdef __cplusplus
 }
 #endif

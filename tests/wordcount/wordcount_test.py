@@ -636,6 +636,8 @@ def an_output_that_is_newer_than_the_log_is_refused(folder):
 def starting_empty_by_choice_counts_anew_elsewhere(folder):
     job, stopped = stopped_job(folder)
     job.options["rate"] = 100000
+    # All output belongs to the final checkpoint, so that it is missed elsewhere.
+    job.options["interval-ms"] = 0
     other = os.path.join(folder, "other")
     os.mkdir(other)
     result = job.finish("--restore", "none", out=other)
@@ -840,6 +842,56 @@ def events_tell_the_phases_in_order(folder):
     more = more[len(events):]
     assert [(event["phase"], event["checkpoint"]) for event in more] == [("restoring", last)], more
     assert more[0]["slot"] > mine[1]["slot"]
+
+
+def restored_of(path):
+    """(bytes read locally, remotely) of the latest restore with local copies."""
+    events = [json.loads(line) for line in read(path).decode().splitlines()]
+    last = [event for event in events if event["phase"] == "restored"][-1]
+    return last["local_bytes"], last["remote_bytes"]
+
+
+@test
+def local_copies_are_read_first_and_storage_when_they_are_spoilt(folder):
+    job = Job(folder, rate=300, parallelism=2)
+    job.options["inline-bytes"] = 0
+    job.options["local-copy"] = os.path.join(folder, "near")
+    events = os.path.join(folder, "events")
+    copies = os.path.join(folder, "near", "wordcount", "copies")
+    process = job.start("--events", events)
+    wait_for_checkpoints(job, process, 3)
+    process.kill()
+    process.communicate()
+    process = job.start("--events", events)
+    wait_for_checkpoints(job, process, 2)
+    near, far = restored_of(events)
+    assert near > 0 and far == 0, (near, far)
+    process.kill()
+    process.communicate()
+    for name in os.listdir(copies):
+        with open(os.path.join(copies, name), "r+b") as file:
+            file.seek(64)
+            file.write(b"spoilt")
+    process = job.start("--events", events)
+    wait_for_checkpoints(job, process, 2)
+    near, far = restored_of(events)
+    assert near == 0 and far > 0, (near, far)
+    process.kill()
+    process.communicate()
+    # A disk that is gone: without copies, and with new ones.
+    shutil.rmtree(os.path.join(folder, "near"))
+    job.options["rate"] = 100000
+    job.options["parallelism"] = 3
+    job.finish("--events", events)
+    near, far = restored_of(events)
+    assert near == 0 and far > 0, (near, far)
+    job.verify()
+    stored = os.listdir(os.path.join(job.checkpoints, "wordcount", "shared"))
+    assert set(os.listdir(copies)) <= set(stored), (os.listdir(copies), stored)
+    # Another job of that name has no business there.
+    shutil.rmtree(job.checkpoints)
+    job.refuse(1, "another job", os.path.join("near", "wordcount"),
+               out=os.path.join(folder, "elsewhere"))
 
 
 @test
