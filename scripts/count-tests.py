@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Counts what a `meson test` run did: TESTLOG REPORTS_DIR MESON_EXIT_CODE COUNTS_FILE.
+What failed is said again in COUNTS_FILE.failures, for the end of a long run.
 
 A Criterion program (and the plain runner) closes with a Synthesis line, other programs of many
 cases with "N passed, M failed"; these numbers count. Any other test counts as one. A program that fails without counting a failure, a test program that
@@ -15,6 +16,7 @@ SYNTHESIS = re.compile(
     r"Synthesis: Tested: (\d+) \| Passing: (\d+) \| Failing: (\d+) \| Crashing: (\d+)")
 
 
+WORTH = re.compile(r"\[(FAIL|CRASH|----)\]|(FAIL|Error|ERROR)\b|assert", re.IGNORECASE)
 CLOSING = re.compile(r"^(\d+) passed, (\d+) failed$", re.MULTILINE)
 
 
@@ -51,6 +53,7 @@ def count(test):
 def main():
     log, reports, meson_code, counts = sys.argv[1:]
     passed = failed = 0
+    failures = []
     try:
         with open(log, encoding="utf-8", errors="replace") as lines:
             tests = [json.loads(line) for line in lines]
@@ -66,6 +69,8 @@ def main():
             print("---- %s: %s" % (test["name"], why))
             output = (test.get("stdout", "") + test.get("stderr", "")).splitlines()
             print("\n".join(output[-80:]))
+            told = [line for line in output if WORTH.search(line)]
+            failures += ["%s: %s" % (test["name"], why)] + (told or output)[-30:]
         elif why:
             print("  %s: %s" % (test["name"], why))
     for name in sorted(os.listdir(reports)):
@@ -74,14 +79,19 @@ def main():
             continue
         with open(path, encoding="utf-8", errors="replace") as report:
             print("---- sanitizer report %s" % path)
-            print("".join(report.readlines()[:60]))
+            text = report.readlines()
+            print("".join(text[:60]))
+            failures += ["sanitizer report %s" % path] + [line.rstrip() for line in text[:15]]
         failed += 1
     if int(meson_code) != 0 and failed == 0:
-        print("---- meson test ended with %s although no test failed" % meson_code)
+        failures.append("meson test ended with %s although no test failed" % meson_code)
+        print("---- " + failures[-1])
         failed += 1
     print("  %d passed, %d failed" % (passed, failed))
     with open(counts, "w", encoding="ascii") as out:
         out.write("%d %d\n" % (passed, failed))
+    with open(counts + ".failures", "w", encoding="utf-8") as out:
+        out.write("".join(line + "\n" for line in failures))
 
 
 main()
