@@ -165,16 +165,26 @@ static kwr_status check_group(const kwr_view *view, const kwr_state_info *info, 
                     key_group, owned.first, owned.first + owned.count - 1);
 }
 
+/* What is met in one key group, added to *sum. */
+static kwr_status add_group(const kwr_view *view, const kwr_state_info *info, uint32_t key_group,
+                            kwr_state_count *sum, kwr_error *err) {
+    group_size g = { .keys = { .view = view, .info = info }, .count = *sum };
+    const kwr_status status =
+        view->ops->view_walk(view->engine_view, info->id, key_group, on_counted, &g);
+    kwr_kept_free(view->env, &g.keys.met_bytes);
+    if (status < KWR_OK) return walk_failed(&g.keys, status, err);
+    *sum = g.count;
+    return KWR_OK;
+}
+
 static kwr_status count_group(const kwr_view *view, size_t state, uint32_t key_group,
                               kwr_state_size *out, kwr_error *err) {
     if (state >= view->table->count) return no_such_state(view, state, err);
-    group_size g = { .keys = { .view = view, .info = &view->table->states[state] } };
-    KWR_TRY(check_group(view, g.keys.info, key_group, err));
-    const kwr_status status =
-        view->ops->view_walk(view->engine_view, g.keys.info->id, key_group, on_counted, &g);
-    kwr_kept_free(view->env, &g.keys.met_bytes);
-    if (status < KWR_OK) return walk_failed(&g.keys, status, err);
-    size_out(&g.count, out);
+    const kwr_state_info *info = &view->table->states[state];
+    kwr_state_count count = { 0 };
+    KWR_TRY(check_group(view, info, key_group, err));
+    KWR_TRY(add_group(view, info, key_group, &count, err));
+    size_out(&count, out);
     return KWR_OK;
 }
 
@@ -195,6 +205,11 @@ static kwr_status count_state(const kwr_view *view, size_t state, kwr_state_size
     if (status < KWR_OK)
         return KWR_FAIL(err, status, 0, "state '%s' cannot be counted: the engine '%s' gave %s",
                         info->name, view->ops->name, kwr_status_name(status));
+    if (count.estimated) {
+        count = (kwr_state_count){ 0 };
+        for (uint32_t i = 0; i < view->key_groups.count; i++)
+            KWR_TRY(add_group(view, info, view->key_groups.first + i, &count, err));
+    }
     size_out(&count, out);
     return KWR_OK;
 }

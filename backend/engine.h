@@ -133,6 +133,7 @@ typedef struct kwr_state_count {
     uint64_t entries;
     uint64_t entry_bytes; /* keys, namespaces, values; of collections their subkeys and values */
     uint64_t elements;    /* of collections */
+    bool estimated;       /* pages whose deltas were not read yet count as their images do */
 } kwr_state_count;
 
 /*

@@ -42,6 +42,8 @@ typedef struct kwr_page_image {
      * restore does so in epochs above `past`. */
     bool marked;
     uint64_t past;
+    /* Of what is not in memory: 0, or deltas of epochs up to this may lie beside its image. */
+    uint64_t beside;
 } kwr_page_image;
 
 /* What of a page is known below: then it is enough to say what changed after `since`, unless that

@@ -18,6 +18,8 @@ typedef struct kwr_page_stub {
     uint32_t entry_bytes;
     uint32_t elements;
     uint32_t stored; /* bytes to be read */
+    uint64_t epoch;  /* in which it was last changed, as far as is known without reading deltas */
+    uint64_t beside; /* 0, or deltas of epochs up to this may lie in other files */
     uint8_t kind;
     uint8_t depth;
 } kwr_page_stub;
@@ -32,14 +34,18 @@ typedef kwr_status (*kwr_page_image_fn)(void *ctx, const kwr_page_image *image);
 typedef struct kwr_page_source {
     void *ctx;
     uint64_t count;
+    uint64_t past; /* highest epoch of all there is */
+    /* There are deltas: what the indexes count is of the images alone. */
+    bool estimated;
     /* [any] */
     void (*stub)(void *ctx, uint64_t index, kwr_page_stub *out);
     /*
-     * Reads images [first, first + count), compares each with its digest and gives it to `fn`, in
-     * this order; the bytes are lent for the call. Blocks. What `fn` returns other than KWR_OK
+     * Reads images [first, first + count), compares each with its digest, puts it together with
+     * its deltas and gives it to `fn`, in this order; the bytes are lent for the call. `marked`:
+     * slots say in which epochs they were changed. Blocks. What `fn` returns other than KWR_OK
      * ends it and is returned. `err` names file and offset of what is damaged or missing. [any]
      */
-    kwr_status (*load)(void *ctx, uint64_t first, uint64_t count, kwr_page_image_fn fn,
+    kwr_status (*load)(void *ctx, uint64_t first, uint64_t count, bool marked, kwr_page_image_fn fn,
                        void *fn_ctx, kwr_error *err);
     void (*release)(void *ctx); /* [any] */
 } kwr_page_source;

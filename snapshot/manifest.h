@@ -46,6 +46,7 @@ static inline uint32_t kwr_manifest_file_state(const kwr_manifest_file *file, ui
 typedef struct kwr_manifest_state {
     kwr_state_info info;
     uint64_t entries;
+    bool estimated; /* the numbers: some pages were not read */
     uint64_t entry_bytes;
     uint64_t elements; /* of collections */
 } kwr_manifest_state;

@@ -40,7 +40,7 @@ static void read_state(kwr_parse *p, const kwr_place *place, const json_t *from,
                        bool of_operator, kwr_manifest_state *out) {
     static const char *const always[] = { "id",      "name",       "kind", "type", "namespace_type",
                                           "entries", "entry_bytes" };
-    const char *known[10];
+    const char *known[11];
     size_t count = sizeof always / sizeof *always;
     memcpy(known, always, sizeof always);
     out->info.id = (uint32_t)kwr_parse_u64_in(p, place, from, "id", index, index);
@@ -59,6 +59,12 @@ static void read_state(kwr_parse *p, const kwr_place *place, const json_t *from,
     if (kwr_state_is_collection(out->info.kind)) {
         known[count++] = "elements";
         out->elements = kwr_parse_u64_in(p, place, from, "elements", 0, UINT64_MAX);
+    }
+    const json_t *estimated = json_object_get(from, "estimated");
+    if (estimated != NULL) {
+        known[count++] = "estimated";
+        if (!json_is_true(estimated)) kwr_parse_fail(p, place, "estimated", "is not true");
+        out->estimated = true;
     }
     if (of_operator || (p->handle && json_object_get(from, "redistribution") != NULL)) {
         known[count++] = "redistribution";

@@ -71,6 +71,7 @@ static void write_state(kwr_buffer *out, const kwr_manifest_state *state) {
         kwr_json_text(out, ", \"elements\": ");
         kwr_json_u64(out, state->elements);
     }
+    if (state->estimated) kwr_json_text(out, ", \"estimated\": true");
     if (info->redistribution != KWR_REDISTRIBUTE_KEYED)
         kwr_buffer_printf(out, ", \"redistribution\": \"%s\"",
                           kwr_redistribution_name(info->redistribution));

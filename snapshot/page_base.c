@@ -91,6 +91,7 @@ kwr_status kwr_page_base_refer(kwr_page_base *base, const kwr_page_file *file, u
     made->epoch = file->epoch;
     made->deltas = file->deltas;
     made->level = file->level;
+    made->partial = file->partial;
     return KWR_OK;
 }
 
@@ -247,6 +248,7 @@ typedef struct delta_step {
     uint64_t epoch;
     uint8_t level;
     bool refer;
+    bool partial;
 } delta_step;
 
 /* All steps, ascending. */
@@ -264,10 +266,19 @@ static size_t list_steps(const kwr_page_base *base, const bool *refer, delta_ste
             continue;
         }
         memmove(&steps[at + 1], &steps[at], (count - at) * sizeof *steps);
-        steps[at] = (delta_step){ file->checkpoint, file->epoch, file->level, refer[i] };
+        steps[at] =
+            (delta_step){ file->checkpoint, file->epoch, file->level, refer[i], file->partial };
         count++;
     }
     return count;
+}
+
+/* A part of a step is no ground for others. */
+static size_t drop_partial(delta_step *steps, size_t count) {
+    size_t whole = 0;
+    for (size_t i = 0; i < count; i++)
+        if (!steps[i].partial) steps[whole++] = steps[i];
+    return whole;
 }
 
 /* Takes the last steps of at most this level into the new one. */
@@ -277,15 +288,17 @@ static size_t below_level(const delta_step *steps, size_t count, uint8_t level) 
     return count;
 }
 
-bool kwr_page_base_cover(const kwr_page_base *base, const bool *refer, kwr_page_cover *out) {
+bool kwr_page_base_cover(const kwr_page_base *base, const bool *refer, bool held,
+                         kwr_page_cover *out) {
     delta_step *steps = kwr_alloc_array(base->env, base->file_count + 1, sizeof *steps);
     if (steps == NULL) return false;
     const size_t all = list_steps(base, refer, steps);
+    const size_t whole = drop_partial(steps, all);
     size_t count = 0;
-    while (count < all && steps[count].refer)
+    while (count < whole && steps[count].refer)
         count++;
     uint8_t level = 0;
-    for (;;) {
+    while (!held) {
         const size_t rest = below_level(steps, count, level);
         const bool full = count - rest >= KWR_PAGE_TIER - 1;
         if (!full && count < KWR_PAGE_STEPS_MAX) break;
@@ -295,7 +308,7 @@ bool kwr_page_base_cover(const kwr_page_base *base, const bool *refer, kwr_page_
         else
             break;
     }
-    *out = (kwr_page_cover){ .level = level };
+    *out = (kwr_page_cover){ .level = level, .full = held && all >= KWR_PAGE_STEPS_HELD };
     if (count > 0) {
         out->checkpoint = steps[count - 1].checkpoint;
         out->epoch = steps[count - 1].epoch;

@@ -45,6 +45,7 @@ typedef struct kwr_page_file {
     uint64_t checkpoint; /* for which it was written */
     uint64_t epoch;      /* of the engine, whose pages stood in it as they were then */
     bool deltas;         /* it holds batches */
+    bool partial;        /* of what was one step: others of it were not kept, and made anew above */
     uint8_t level;       /* of these */
 } kwr_page_file;
 
@@ -96,13 +97,18 @@ typedef struct kwr_page_cover {
     uint64_t checkpoint; /* steps up to this one stay, the new one goes on top; 0: none stays */
     uint64_t epoch;      /* of that step */
     uint8_t level;       /* of the new one */
+    bool full;           /* there are so many steps that no new one may be added */
 } kwr_page_cover;
 
-enum { KWR_PAGE_STEPS_MAX = 9 };
+enum {
+    KWR_PAGE_STEPS_MAX = 9,
+    KWR_PAGE_STEPS_HELD = 40, /* while all have to stay: fewer than a page may have deltas */
+};
 
-/* Which steps the next checkpoint keeps, of those of which all files may be referred to. False: no
- * memory. */
-bool kwr_page_base_cover(const kwr_page_base *base, const bool *refer, kwr_page_cover *out);
+/* Which steps the next checkpoint keeps, of those of which all files may be referred to. `held`:
+ * all of them stay, none is folded. False: no memory. */
+bool kwr_page_base_cover(const kwr_page_base *base, const bool *refer, bool held,
+                         kwr_page_cover *out);
 
 /*
  * When all places are there: counts what is used of each file, forgets files of which nothing is,

@@ -201,6 +201,12 @@ void kwr_page_deltas_mark(kwr_page_deltas *d, const uint64_t *versions, size_t c
     }
 }
 
+uint64_t kwr_page_deltas_epoch(const kwr_page_deltas *d, uint32_t key_group, uint64_t id) {
+    if (d == NULL || d->pages == 0) return 0;
+    const uint32_t at = *place_of(d, d->table, d->table_size, key_group, id);
+    return at == 0 ? 0 : epoch_of(d, d->links[at - 1].version);
+}
+
 size_t kwr_page_deltas_count(const kwr_page_deltas *d) { return d->pages; }
 
 kwr_status kwr_page_deltas_apply(const kwr_page_deltas *d, uint64_t version,

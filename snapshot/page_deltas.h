@@ -26,6 +26,8 @@ kwr_status kwr_page_deltas_read(kwr_page_deltas *deltas, const kwr_data_file *fi
 /* When all files of all subtasks are read: `versions`, ascending, are what there is, and the i-th
  * is said to be of epoch 1 + i; NULL: deltas leave no marks. */
 void kwr_page_deltas_mark(kwr_page_deltas *deltas, const uint64_t *versions, size_t count);
+/* Epoch of the page's newest delta, if they are marked; 0: it has none. */
+uint64_t kwr_page_deltas_epoch(const kwr_page_deltas *deltas, uint32_t key_group, uint64_t id);
 /* Of how many pages there are deltas. */
 size_t kwr_page_deltas_count(const kwr_page_deltas *deltas);
 

@@ -77,18 +77,18 @@ static kwr_status restore(kwr_restore_job *job, const char *name, const kwr_slic
     if (status < KWR_OK && status != KWR_ERR_MISSING) return status;
     KWR_TRY(kwr_restore_open_files(job, err));
     KWR_TRY(kwr_restore_choose_adoption(job, err));
+    job->lazy = choose_lazy(job);
     KWR_TRY(kwr_restore_read_deltas(job, err));
     KWR_TRY(kwr_restore_begin_set(job, err));
     kwr_backend *backend = NULL;
     KWR_TRY(
         kwr_backend_open_with(options, job->states, job->state_count, job->adopts, &backend, err));
-    job->lazy = choose_lazy(job);
     const kwr_status filled = fill_backend(job, backend, err);
     if (filled < KWR_OK) {
-        job->lazy = false;
         kwr_backend_close(backend);
         return filled;
     }
+    job->given = job->lazy;
     if (job->set != NULL)
         kwr_lineage_restored(job->lineage,
                              job->lazy ? kwr_lineage_set_retain(job->set) : KWR_TAKE(job->set));
@@ -112,6 +112,7 @@ void kwr_restore_job_free(kwr_restore_job *job) {
         kwr_subtask_part_free(s->part);
     }
     kwr_page_deltas_free(job->deltas);
+    kwr_delta_files_free(job->delta_files);
     kwr_free(job->env, job->runs, job->run_capacity * sizeof *job->runs);
     kwr_job_dirs_close(&job->dirs);
     if (job->arena != NULL) kwr_arena_free(job->arena);
@@ -144,7 +145,7 @@ kwr_status kwr_snapshot_resume(const kwr_backend_options *options, kwr_storage *
     const kwr_status status = restore(job, job_name, handles, handle_count, out, err);
     job->options = NULL;
     /* Of a lazy restore it is the engine's. */
-    if (!job->lazy) kwr_restore_job_free(job);
+    if (!job->given) kwr_restore_job_free(job);
     return status < KWR_OK ? status : KWR_OK;
 }
 

@@ -8,8 +8,8 @@
 #include "snapshot/page_base.h"
 #include "snapshot/restore_job.h"
 
-/* Whether all that was read is of the lineage's job and operator. */
-static bool of_lineage(const kwr_restore_job *job) {
+bool kwr_restore_of_lineage(const kwr_restore_job *job) {
+    if (job->lineage == NULL) return false;
     const kwr_digest id = kwr_lineage_operator_digest(job->lineage);
     for (size_t i = 0; i < job->file_count; i++) {
         const kwr_data_header *header = &job->files[i].header;
@@ -56,7 +56,7 @@ static kwr_status note_pages(const kwr_restore_job *job, kwr_lineage_set *set) {
 }
 
 kwr_status kwr_restore_begin_set(kwr_restore_job *job, kwr_error *err) {
-    if (job->lineage == NULL || !of_lineage(job)) return KWR_OK;
+    if (!kwr_restore_of_lineage(job)) return KWR_OK;
     job->set = kwr_lineage_set_new(job->env);
     if (job->set == NULL) return kwr_restore_no_memory(err);
     const kwr_status status =

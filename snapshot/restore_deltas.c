@@ -28,26 +28,50 @@ static kwr_status list_versions(kwr_restore_job *job, kwr_error *err) {
     return KWR_OK;
 }
 
+static bool holds_deltas(const kwr_restore_job *job, size_t file) {
+    return !job->sources[job->file_sources[file]].files && kwr_page_deltas_in(&job->files[file]);
+}
+
+static kwr_status read_all(kwr_restore_job *job, size_t file, kwr_error *err) {
+    if (job->deltas == NULL) job->deltas = kwr_page_deltas_new(job->env);
+    if (job->deltas == NULL) return kwr_restore_no_memory(err);
+    return kwr_page_deltas_read(job->deltas, &job->files[file], job->owned, &job->levels[file],
+                                err);
+}
+
+/* Where they are, in the order of their checkpoints. */
+static kwr_status note_places(kwr_restore_job *job, kwr_error *err) {
+    job->delta_files = kwr_delta_files_new(job->env);
+    if (job->delta_files == NULL) return kwr_restore_no_memory(err);
+    for (size_t v = 0; v < job->version_count; v++) {
+        for (size_t i = 0; i < job->file_count; i++) {
+            if (job->files[i].header.checkpoint != job->versions[v] || !holds_deltas(job, i))
+                continue;
+            const kwr_restore_source *s = &job->sources[job->file_sources[i]];
+            KWR_TRY(kwr_delta_files_add(job->delta_files, &job->files[i], job->owned, s->state_ids,
+                                        1 + v, &job->levels[i], err));
+        }
+    }
+    return KWR_OK;
+}
+
 kwr_status kwr_restore_read_deltas(kwr_restore_job *job, kwr_error *err) {
     KWR_TRY(list_versions(job, err));
     job->levels = kwr_arena_array(job->arena, job->file_count + 1, sizeof *job->levels);
     if (job->levels == NULL) return kwr_restore_no_memory(err);
     for (size_t i = 0; i < job->file_count; i++) {
-        if (job->sources[job->file_sources[i]].files || !kwr_page_deltas_in(&job->files[i]))
-            continue;
-        if (job->deltas == NULL) job->deltas = kwr_page_deltas_new(job->env);
-        if (job->deltas == NULL) return kwr_restore_no_memory(err);
-        KWR_TRY(
-            kwr_page_deltas_read(job->deltas, &job->files[i], job->owned, &job->levels[i], err));
+        if (!holds_deltas(job, i)) continue;
+        job->has_deltas = true;
+        if (!job->lazy || job->files[i].file->name == NULL) KWR_TRY(read_all(job, i, err));
     }
     if (job->deltas != NULL) kwr_page_deltas_mark(job->deltas, job->versions, job->version_count);
-    return KWR_OK;
+    return job->lazy && job->has_deltas ? note_places(job, err) : KWR_OK;
 }
 
 uint64_t kwr_restore_epoch(const kwr_restore_job *job, uint64_t checkpoint) {
     uint64_t epoch = KWR_EPOCH_RESTORED;
     /* Without deltas nobody asks which came first. */
-    if (job->deltas == NULL) return epoch;
+    if (!job->has_deltas) return epoch;
     while (epoch < job->version_count && job->versions[epoch - 1] < checkpoint)
         epoch++;
     return epoch;

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "keyweir/snapshot.h"
 #include "snapshot/data_reader.h"
+#include "snapshot/delta_files.h"
 #include "snapshot/lineage.h"
 #include "snapshot/log.h"
 #include "snapshot/page_deltas.h"
@@ -49,7 +50,8 @@ typedef struct kwr_restore_job {
     kwr_lineage *lineage;               /* or NULL */
     kwr_lineage_set *set;               /* what is restored, for the lineage; or NULL */
     bool adopts;                        /* the engine takes files over */
-    bool lazy;                          /* the engine owns this job, as the source of its pages */
+    bool lazy;                          /* pages are read when they are needed */
+    bool given;                         /* the engine owns this job, as the source of its pages */
     uint32_t max_parallelism;
     kwr_key_group_range owned;
     kwr_job_dirs dirs;
@@ -65,9 +67,11 @@ typedef struct kwr_restore_job {
     kwr_data_file *files;
     uint32_t *file_sources; /* which handle a file belongs to */
     size_t file_count;
-    kwr_page_deltas *deltas;
-    uint8_t *levels;    /* of each file: of its deltas */
-    uint64_t *versions; /* of all files, ascending; the i-th becomes epoch 1 + i */
+    bool has_deltas;
+    kwr_page_deltas *deltas;      /* all of them; of a lazy restore those that are inline */
+    kwr_delta_files *delta_files; /* of a lazy restore: where all are */
+    uint8_t *levels;              /* of each file: of its deltas */
+    uint64_t *versions;           /* of all files, ascending; the i-th becomes epoch 1 + i */
     size_t version_count;
     kwr_image_run *runs;
     size_t run_count;
@@ -109,7 +113,8 @@ kwr_status kwr_restore_open_files(kwr_restore_job *job, kwr_error *err);
 
 /* ---- restore_deltas.c ---- */
 
-/* Reads the deltas of owned key groups, all of them: a page needs them when it comes. */
+/* Reads the deltas of owned key groups, all of them: a page needs them when it comes. Lazily: only
+ * what must be known from the beginning. */
 kwr_status kwr_restore_read_deltas(kwr_restore_job *job, kwr_error *err);
 /* The epoch of what was written for that checkpoint. */
 uint64_t kwr_restore_epoch(const kwr_restore_job *job, uint64_t checkpoint);
@@ -123,6 +128,8 @@ kwr_status kwr_restore_load_foreign(kwr_restore_job *job, kwr_error *err);
 
 /* ---- restore_base.c ---- */
 
+/* All that was read is of the job and operator of a lineage, which can go on from it. */
+bool kwr_restore_of_lineage(const kwr_restore_job *job);
 /* job->set, when there is a lineage that it can serve. */
 kwr_status kwr_restore_begin_set(kwr_restore_job *job, kwr_error *err);
 

@@ -24,12 +24,10 @@ bool kwr_restore_can_be_lazy(const kwr_restore_job *job, const char **why) {
         const kwr_restore_source *s = &job->sources[job->file_sources[i]];
         if (s->files || s->foreign)
             no = "the snapshot is of another engine, or canonical";
-        else if (job->lineage != NULL && job->set == NULL &&
+        else if (job->lineage != NULL && !kwr_restore_of_lineage(job) &&
                  kwr_lineage_is_of_job(job->lineage, job->files[i].header.job_uid))
             /* Nothing would keep its files. */
             no = "the state is of another operator of the same job";
-        else if (kwr_page_deltas_in(&job->files[i]))
-            no = "the checkpoint holds deltas of pages";
         else if (job->files[i].file->images > UINT32_MAX)
             no = "a data file has too many images";
     }
@@ -136,10 +134,17 @@ static void stub(void *ctx, uint64_t index, kwr_page_stub *out) {
     const kwr_restore_source *s = &job->sources[job->file_sources[place->file]];
     kwr_data_entry entry;
     kwr_data_file_entry(file, place->image, &entry);
+    const uint32_t state = s->state_ids[kwr_manifest_file_state(file->file, entry.state)];
+    const uint64_t epoch = kwr_restore_epoch(job, file->header.checkpoint);
+    uint64_t with_deltas = 0, beside = 0;
+    if (entry.kind == KWR_PAGE_HASH) {
+        with_deltas = kwr_page_deltas_epoch(job->deltas, entry.key_group, entry.page_id);
+        beside = kwr_delta_files_beside(job->delta_files);
+    }
     *out = (kwr_page_stub){
         .page_id = entry.page_id,
         .prefix = entry.prefix,
-        .state = s->state_ids[kwr_manifest_file_state(file->file, entry.state)],
+        .state = state,
         .key_group = entry.key_group,
         .entries = entry.entries,
         .entry_bytes = entry.entry_bytes,
@@ -147,15 +152,19 @@ static void stub(void *ctx, uint64_t index, kwr_page_stub *out) {
         .stored = entry.stored + KWR_DATA_PREFIX_SIZE,
         .kind = entry.kind,
         .depth = entry.depth,
+        .epoch = with_deltas > epoch ? with_deltas : epoch,
+        .beside = beside > epoch ? beside : 0,
     };
 }
 
 /* A load at work. */
 typedef struct loading {
     const kwr_restore_job *job;
+    bool marked;
     kwr_page_image_fn fn;
     void *fn_ctx;
     kwr_buffer stored, plain;
+    kwr_buffer made; /* a page with its deltas */
     kwr_error *err;
 } loading;
 
@@ -174,7 +183,11 @@ static kwr_status give(loading *l, const kwr_image_place *place, const kwr_data_
     if (scratch == NULL) return KWR_ERR_NOMEM;
     KWR_TRY(kwr_data_image(file, entry, bytes, scratch, &image, l->err));
     image.state = s->state_ids[image.state];
-    return l->fn(l->fn_ctx, &image);
+    image.epoch = kwr_restore_epoch(job, file->header.checkpoint);
+    kwr_page_image whole;
+    KWR_TRY(kwr_delta_files_apply(job->delta_files, file, entry, &image, l->marked, &l->made,
+                                  &whole, l->err));
+    return l->fn(l->fn_ctx, &whole);
 }
 
 /* Images from `first` on that lie close behind each other in one file: how many are read at once.
@@ -218,11 +231,13 @@ static kwr_status load_together(loading *l, uint64_t first, size_t count) {
     return KWR_OK;
 }
 
-static kwr_status load(void *ctx, uint64_t first, uint64_t count, kwr_page_image_fn fn,
+static kwr_status load(void *ctx, uint64_t first, uint64_t count, bool marked, kwr_page_image_fn fn,
                        void *fn_ctx, kwr_error *err) {
     kwr_error none;
-    loading l = { .job = ctx, .fn = fn, .fn_ctx = fn_ctx, .err = err == NULL ? &none : err };
-    l.stored.env = l.plain.env = l.job->env;
+    loading l = {
+        .job = ctx, .marked = marked, .fn = fn, .fn_ctx = fn_ctx, .err = err == NULL ? &none : err
+    };
+    l.stored.env = l.plain.env = l.made.env = l.job->env;
     kwr_status status = KWR_OK;
     for (uint64_t done = 0; done < count && status == KWR_OK;) {
         const size_t together = read_together(l.job, first + done, count - done);
@@ -231,6 +246,7 @@ static kwr_status load(void *ctx, uint64_t first, uint64_t count, kwr_page_image
     }
     kwr_buffer_free(&l.stored);
     kwr_buffer_free(&l.plain);
+    kwr_buffer_free(&l.made);
     if (status == KWR_ERR_NOMEM && err != NULL && err->status != status)
         return KWR_FAIL(err, status, 0, "no memory to load pages of a snapshot");
     return status;
@@ -256,7 +272,13 @@ kwr_status kwr_restore_source_new(kwr_restore_job *job, kwr_page_source *out, kw
     KWR_TRY(make_places(job, err));
     if (job->set != NULL) kwr_lineage_set_loading(job->set);
     *out = (kwr_page_source){
-        .ctx = job, .count = job->place_count, .stub = stub, .load = load, .release = release
+        .ctx = job,
+        .count = job->place_count,
+        .past = job->has_deltas ? job->version_count : KWR_EPOCH_RESTORED,
+        .estimated = job->has_deltas,
+        .stub = stub,
+        .load = load,
+        .release = release,
     };
     return KWR_OK;
 }

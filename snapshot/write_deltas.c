@@ -19,7 +19,18 @@ static bool is_newest(const kwr_write_job *job) {
 kwr_status kwr_write_deltas_begin(kwr_write_job *job) {
     job->with_deltas = is_newest(job);
     if (!job->with_deltas) return KWR_OK;
-    return kwr_page_base_cover(job->base, job->refer, &job->cover) ? KWR_OK : KWR_ERR_NOMEM;
+    job->deltas_stay = job->from.all;
+    for (size_t i = 0; i < job->base->file_count; i++)
+        if (job->base->files[i].deltas && job->base->files[i].listed.name != NULL)
+            job->deltas_stay = job->deltas_stay && job->refer[i];
+    return kwr_page_base_cover(job->base, job->refer, job->from.all, &job->cover) ? KWR_OK
+                                                                                  : KWR_ERR_NOMEM;
+}
+
+/* What is still loaded from its files needs all deltas there are, also those that are made anew. */
+static bool stays(const kwr_write_job *job, uint32_t file) {
+    if (job->base->files[file].checkpoint <= job->cover.checkpoint) return true;
+    return job->from.all && job->refer[file];
 }
 
 kwr_status kwr_write_deltas_keep(kwr_write_job *job) {
@@ -27,11 +38,14 @@ kwr_status kwr_write_deltas_keep(kwr_write_job *job) {
     if (!job->with_deltas) return KWR_OK;
     for (size_t i = 0; i < job->workers; i++)
         job->units[i].deltas = &job->units[job->workers + i];
+    for (size_t i = 0; i < base->file_count; i++)
+        if (base->files[i].deltas && base->files[i].checkpoint > job->cover.checkpoint)
+            job->next->files[i].partial = true;
     for (uint32_t g = 0; g < base->key_groups.count; g++) {
         const kwr_page_group *group = &base->groups[g];
         for (size_t i = 0; i < group->batch_count; i++) {
             const kwr_page_batch *batch = &group->batches[i];
-            if (base->files[batch->file].checkpoint <= job->cover.checkpoint)
+            if (stays(job, batch->file))
                 KWR_TRY(kwr_page_base_batch(job->next, base->key_groups.first + g, batch));
         }
     }
@@ -42,10 +56,16 @@ kwr_status kwr_write_deltas_since(void *ctx, const kwr_page_image *image, kwr_pa
     const kwr_write_unit *unit = ctx;
     const kwr_write_job *job = unit->job;
     const kwr_page_place *place = kwr_page_base_find(job->base, image->key_group, image->page_id);
-    if (place == NULL || !job->refer[place->file]) return KWR_OK;
+    if (place == NULL || !job->refer[place->file] || job->cover.full) return KWR_OK;
     out->whole = job->base->files[place->file].epoch;
     out->since = out->whole > job->cover.epoch ? out->whole : job->cover.epoch;
     return KWR_OK;
+}
+
+/* Readers find a page's delta by that order. */
+static bool in_order(const kwr_page_image *last, const kwr_page_image *delta) {
+    return last->bytes == NULL || last->key_group != delta->key_group ||
+           last->state != delta->state || last->prefix < delta->prefix;
 }
 
 kwr_status kwr_write_deltas_take(kwr_write_unit *unit, const kwr_page_image *delta) {
@@ -53,6 +73,9 @@ kwr_status kwr_write_deltas_take(kwr_write_unit *unit, const kwr_page_image *del
     const kwr_page_place *place = kwr_page_base_find(job->base, delta->key_group, delta->page_id);
     if (place == NULL || !job->with_deltas)
         return KWR_FAIL(&unit->err, KWR_ERR_MISUSE, 0, "the engine gave changes nobody asked for");
+    if (!in_order(&unit->last_delta, delta))
+        return KWR_FAIL(&unit->err, KWR_ERR_MISUSE, 0, "the engine gave changes out of order");
+    unit->last_delta = *delta;
     size_t most = KWR_DELTA_BATCH_BYTES;
     if (most > job->limits.image_bytes_max) most = job->limits.image_bytes_max;
     if (unit->batch_count > 0 &&

@@ -17,6 +17,7 @@ static kwr_status describe_states(const kwr_write_job *job, kwr_subtask_part *pa
         states[i].entries = count.entries;
         states[i].entry_bytes = count.entry_bytes;
         states[i].elements = count.elements;
+        states[i].estimated = count.estimated;
         result->entries += count.entries;
     }
     part->subtask.states = states;

@@ -29,6 +29,7 @@ typedef struct kwr_write_unit {
     struct kwr_write_unit *deltas; /* NULL: none are made */
     kwr_buffer batch;              /* of deltas, not yet written */
     kwr_page_image batch_image;    /* what it is */
+    kwr_page_image last_delta;     /* where it belongs; its bytes are gone */
     uint32_t batch_count;
     char name[KWR_FILE_NAME_MAX];
     kwr_status status;
@@ -64,6 +65,7 @@ struct kwr_write_job {
     bool *refer;                      /* to this file of the base? */
     struct kwr_page_base *next;       /* NULL: no lineage */
     bool with_deltas;
+    bool deltas_stay;     /* all of the base that lie in shared/ */
     kwr_page_cover cover; /* what deltas go on top of */
     size_t workers;       /* their units come first, then those of their deltas */
 };

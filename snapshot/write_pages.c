@@ -65,6 +65,8 @@ kwr_status kwr_write_pages_ask(void *ctx, const kwr_page_image *image, bool *wan
     uint64_t known = base->files[place->file].epoch;
     if (image->kind == KWR_PAGE_HASH && known < job->cover.epoch) known = job->cover.epoch;
     if (image->epoch > known) return KWR_OK;
+    /* It is complete only with what lies beside it. */
+    if (image->beside > base->files[place->file].epoch && !job->deltas_stay) return KWR_OK;
     *wanted = false;
     return kwr_page_base_add(job->next, image->key_group, place);
 }

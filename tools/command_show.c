@@ -36,6 +36,7 @@ static json_t *state_json(const kwr_manifest_state *s) {
         json_object_set_new(json, "user_key_type", type_json(&s->info.user_key_type));
     if (kwr_state_is_collection(s->info.kind))
         json_object_set_new(json, "elements", tool_json_u64(s->elements));
+    if (s->estimated) json_object_set_new(json, "estimated", json_true());
     if (s->info.redistribution != KWR_REDISTRIBUTE_KEYED)
         json_object_set_new(json, "redistribution",
                             json_string(kwr_redistribution_name(s->info.redistribution)));
@@ -142,7 +143,7 @@ static void print_state(const kwr_manifest_state *s) {
     if (how != KWR_REDISTRIBUTE_KEYED)
         printf("%s, ", kwr_redistribution_name(how));
     else
-        printf("%" PRIu64 " entries, ", s->entries);
+        printf("%s%" PRIu64 " entries, ", s->estimated ? "about " : "", s->entries);
     if (kwr_state_is_collection(s->info.kind)) printf("%" PRIu64 " elements, ", s->elements);
     puts(size);
 }

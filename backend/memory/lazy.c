@@ -128,7 +128,7 @@ kwr_status kwr_lazy_open(kwr_engine *e, uint64_t seed, const kwr_page_source *so
     }
     e->lazy = lazy;
     /* What changes from now on has changed since the restore. */
-    kwr_store_begin_epoch(e, e->epoch + 1);
+    kwr_store_begin_epoch(e, (source->past > e->epoch ? source->past : e->epoch) + 1);
     e->stamp++;
     kwr_lazy_run(lazy);
     return KWR_OK;
@@ -176,6 +176,17 @@ static kwr_status build(kwr_engine *e, const kwr_page_image *images, size_t coun
     return status;
 }
 
+/* The indexes count without deltas: what these changed is known now. */
+static void count_again(kwr_lazy *lazy, uint32_t unit, const kwr_page_image *images, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        kwr_page_stub s;
+        lazy->source.stub(lazy->source.ctx, lazy->firsts[unit] + i, &s);
+        kwr_store_count(lazy->e, s.state, (int64_t)images[i].entries - s.entries,
+                        (int64_t)images[i].entry_bytes - s.entry_bytes,
+                        (int64_t)images[i].elements - s.elements);
+    }
+}
+
 kwr_status kwr_lazy_install(kwr_lazy *lazy, uint32_t unit, const kwr_page_image *images,
                             size_t count, kwr_error *err) {
     kwr_engine *e = lazy->e;
@@ -192,6 +203,7 @@ kwr_status kwr_lazy_install(kwr_lazy *lazy, uint32_t unit, const kwr_page_image 
     KWR_TRY(build(e, images, count, &word, err));
     kwr_directory_set(e, kwr_path_last(&path), kwr_word_with_depth(word, kwr_word_depth(stub)));
     set_state(lazy, unit, KWR_UNIT_RESIDENT);
+    if (lazy->source.estimated) count_again(lazy, unit, images, count);
     lazy->left--;
     for (uint32_t i = lazy->firsts[unit]; i < lazy->firsts[unit + 1]; i++) {
         lazy->source.stub(lazy->source.ctx, i, &s);
@@ -242,7 +254,7 @@ kwr_status kwr_lazy_fetch(kwr_engine *e, kwr_word stub) {
     kwr_error err = { 0 };
     kwr_loaded *l = kwr_loaded_new(e->env);
     kwr_status status = KWR_ERR_NOMEM;
-    if (l != NULL) status = kwr_loaded_read(l, lazy, unit, 1, &err);
+    if (l != NULL) status = kwr_loaded_read(l, lazy, unit, 1, true, &err);
     if (status == KWR_OK) status = kwr_lazy_install(lazy, unit, l->images, l->count, &err);
     kwr_loaded_free(l);
     if (status == KWR_OK) return KWR_OK;
@@ -262,7 +274,7 @@ typedef struct fetching {
 static void fetch_one(void *ctx) {
     fetching *f = ctx;
     kwr_loaded *l = f->loaded;
-    l->status = kwr_loaded_read(l, f->lazy, l->unit, l->units, &l->err);
+    l->status = kwr_loaded_read(l, f->lazy, l->unit, l->units, true, &l->err);
 }
 
 /* Reads by as many threads as there are, then installs. The first failure ends it. */
@@ -372,8 +384,13 @@ void kwr_lazy_set_no_wait(kwr_engine *e, bool on) {
     if (e->lazy != NULL) e->lazy->no_wait = on;
 }
 
+bool kwr_lazy_estimates(const kwr_engine *e) {
+    return e->lazy != NULL && e->lazy->source.estimated && e->lazy->left > 0;
+}
+
 void kwr_lazy_stats(const kwr_engine *e, kwr_backend_stats *out) {
     const kwr_lazy *lazy = e->lazy;
+    out->estimated = kwr_lazy_estimates(e);
     if (lazy == NULL) return;
     out->load_bytes = lazy->bytes_all;
     out->load_bytes_left = lazy->bytes_left;

@@ -92,14 +92,16 @@ void kwr_lazy_prefetch(kwr_engine *e, const kwr_address *at, size_t count);
 /* Everything, by all the executor's threads. */
 kwr_status kwr_lazy_fetch_all(kwr_engine *e, kwr_error *err);
 void kwr_lazy_set_no_wait(kwr_engine *e, bool on);
+/* What states count is of images whose deltas were not all read. */
+bool kwr_lazy_estimates(const kwr_engine *e);
 void kwr_lazy_stats(const kwr_engine *e, kwr_backend_stats *out);
 
 /* ---- the loader (lazy_loader.c) ---- */
 
-/* Images of `units` units from the first on. [any] */
+/* Images of `units` units from the first on, `marked` to be installed. [any] */
 kwr_loaded *kwr_loaded_new(const kwr_env *env);
 kwr_status kwr_loaded_read(kwr_loaded *to, const kwr_lazy *lazy, uint32_t unit, uint32_t units,
-                           kwr_error *err);
+                           bool marked, kwr_error *err);
 void kwr_loaded_free(kwr_loaded *loaded); /* NULL is a no-op */
 /* Starts or goes on. */
 void kwr_lazy_run(kwr_lazy *lazy);

@@ -46,12 +46,12 @@ static kwr_status keep_image(void *ctx, const kwr_page_image *image) {
 }
 
 kwr_status kwr_loaded_read(kwr_loaded *to, const kwr_lazy *lazy, uint32_t unit, uint32_t units,
-                           kwr_error *err) {
+                           bool marked, kwr_error *err) {
     const uint32_t first = lazy->firsts[unit], end = lazy->firsts[unit + units];
     to->unit = unit;
     to->units = units;
     const kwr_status status =
-        lazy->source.load(lazy->source.ctx, first, end - first, keep_image, to, err);
+        lazy->source.load(lazy->source.ctx, first, end - first, marked, keep_image, to, err);
     if (status == KWR_ERR_NOMEM) return KWR_FAIL(err, status, 0, "no memory to load a page");
     if (status != KWR_OK) return status;
     for (size_t i = 0; i < to->count; i++)
@@ -122,7 +122,7 @@ static void read_units(kwr_lazy *lazy, uint32_t unit, uint32_t units) {
     kwr_loaded *l = kwr_loaded_new(lazy->e->env);
     /* Without memory the owner will have to do it. */
     if (l == NULL) return;
-    l->status = kwr_loaded_read(l, lazy, unit, units, &l->err);
+    l->status = kwr_loaded_read(l, lazy, unit, units, true, &l->err);
     if (l->status == KWR_OK || units == 1) {
         hand_over(lazy, l);
         return;
@@ -130,7 +130,7 @@ static void read_units(kwr_lazy *lazy, uint32_t unit, uint32_t units) {
     kwr_loaded_free(l);
     for (uint32_t i = 0; i < units; i++) {
         if ((l = kwr_loaded_new(lazy->e->env)) == NULL) return;
-        l->status = kwr_loaded_read(l, lazy, unit + i, 1, &l->err);
+        l->status = kwr_loaded_read(l, lazy, unit + i, 1, true, &l->err);
         hand_over(lazy, l);
     }
 }

@@ -89,7 +89,7 @@ kwr_status kwr_lazy_walk(const kwr_lazy *lazy, kwr_word stub, kwr_entry_fn fn, v
     kwr_error err = { 0 };
     kwr_loaded *l = kwr_loaded_new(lazy->e->env);
     if (l == NULL) return KWR_ERR_NOMEM;
-    kwr_status status = kwr_loaded_read(l, lazy, kwr_stub_unit(stub), 1, &err);
+    kwr_status status = kwr_loaded_read(l, lazy, kwr_stub_unit(stub), 1, false, &err);
     for (size_t i = 0; i < l->count && status == KWR_OK; i++)
         if (!is_leaf(&l->images[i])) status = kwr_page_image_walk(&l->images[i], fn, fn_ctx, &err);
     if (status == KWR_OK) status = walk_leaves(l, fn, fn_ctx, &err);
@@ -106,16 +106,15 @@ typedef struct passing {
 
 static kwr_status pass(void *ctx, const kwr_page_image *image) {
     passing *p = ctx;
-    kwr_page_image same = *image;
-    same.epoch = KWR_EPOCH_RESTORED;
-    return p->status = p->sink->image(p->sink->ctx, &same);
+    return p->status = p->sink->image(p->sink->ctx, image);
 }
 
 static kwr_status pass_run(const kwr_lazy *lazy, uint32_t first, uint32_t count,
                            kwr_page_sink *sink) {
     passing p = { .sink = sink };
     kwr_error err = { 0 };
-    const kwr_status status = lazy->source.load(lazy->source.ctx, first, count, pass, &p, &err);
+    const kwr_status status =
+        lazy->source.load(lazy->source.ctx, first, count, false, pass, &p, &err);
     /* What the sink refuses it explains itself. */
     if (p.status == KWR_OK && status < KWR_OK && sink->err != NULL) *sink->err = err;
     return p.status != KWR_OK ? p.status : told(lazy, status, &err);
@@ -151,7 +150,8 @@ kwr_status kwr_lazy_images(const kwr_lazy *lazy, kwr_word stub, kwr_page_sink *s
             .entries = s.entries,
             .entry_bytes = s.entry_bytes,
             .elements = s.elements,
-            .epoch = KWR_EPOCH_RESTORED,
+            .epoch = s.epoch,
+            .beside = s.beside,
         };
         bool wants;
         KWR_TRY(kwr_page_sink_ask(sink, &image, &wants));

@@ -182,6 +182,7 @@ kwr_status kwr_store_freeze(kwr_engine *e, kwr_engine_view **out) {
         .epoch = e->epoch,
         .state_levels = e->state_levels,
         .state_count = e->state_count,
+        .estimated = kwr_lazy_estimates(e),
         .older = e->newest,
     };
     if (e->newest != NULL) e->newest->newer = view;

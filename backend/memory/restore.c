@@ -523,9 +523,10 @@ static kwr_status word_of_pages(kwr_engine *e, kwr_word *out, kwr_error *err) {
     return KWR_OK;
 }
 
-/* What came from images is as it was at the restore; what was made above it is of the present. */
+/* What came from images is as it was at the restore, pages in the epochs they say; what was made
+ * above it is of the present. */
 static bool is_restored(const kwr_block *block) {
-    if (block->kind == KWR_BLOCK_NODE) return false;
+    if (block->kind == KWR_BLOCK_NODE || block->kind == KWR_BLOCK_PAGE) return false;
     return block->kind != KWR_BLOCK_TREE || ((const kwr_tree_page *)block)->level == 0;
 }
 

@@ -89,6 +89,7 @@ struct kwr_engine_view {
     uint64_t epoch;
     uint32_t state_levels;
     uint32_t state_count;
+    bool estimated;                        /* what states count */
     struct kwr_engine_view *next_released; /* in the queue to the owner */
     /* the owner's */
     struct kwr_engine_view *older, *newer;

@@ -27,6 +27,7 @@ kwr_status kwr_store_view_count(kwr_engine_view *view, uint32_t state, kwr_state
     out->entries = top->entries;
     out->entry_bytes = top->entry_bytes;
     out->elements = top->elements;
+    out->estimated = view->estimated;
     return KWR_OK;
 }
 

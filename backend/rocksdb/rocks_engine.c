@@ -276,6 +276,7 @@ static void engine_stats(const kwr_engine *engine, kwr_backend_stats *out) {
     }
     out->views = atomic_load_explicit(&e->db->views, memory_order_relaxed);
     out->used_bytes = out->memtable_bytes;
+    out->estimated = true;
     /* The cache is everybody's: kwr_resources_get_stats(). */
     out->mapped_bytes = out->memtable_bytes + out->table_reader_bytes;
 }

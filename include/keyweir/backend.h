@@ -237,6 +237,9 @@ typedef struct kwr_backend_stats {
     uint64_t load_pages_left; /* 0: everything is there */
     uint64_t load_failures;   /* in the background: left to the accesses that need it */
     uint64_t load_left_ns;    /* forecast; UINT64_MAX: not known */
+    /* entries and entry_bytes are estimates: always of engine "rocksdb"; of "memory" while pages
+     * of a checkpoint with deltas are not loaded yet, which count as their images do */
+    bool estimated;
 } kwr_backend_stats;
 
 /* Set stats->struct_size first. */

@@ -66,7 +66,6 @@ static kwr_backend *open_engine(program *p, uint32_t index, uint32_t parallelism
         .ops = p->engine->ops != NULL ? p->engine->ops : kwr_engine_find(p->registered),
         .hash_mask = p->engine->hash_mask,
     };
-    p->estimates = choice.ops->approximate_stats;
     kwr_backend *backend = NULL;
     MUST(kwr_backend_open_engine(&options, &choice, stored == NULL ? NULL : stored->states,
                                  stored == NULL ? 0 : stored->count, &backend, NULL));
@@ -228,7 +227,6 @@ void job_restart(program *p, uint32_t parallelism) {
         t->key = 0;
     }
     if (p->engine->changes) p->registered = percent(p, 50) ? "memory" : "rocksdb";
-    if (p->registered != NULL) p->estimates = kwr_engine_find(p->registered)->approximate_stats;
     if (p->engine->snapshots)
         restart_from_snapshots(p, views, parallelism);
     else

@@ -122,7 +122,6 @@ typedef struct program {
     uint64_t next_tag;
     uint64_t checkpoint;
     const char *registered; /* the engine of the next backends */
-    bool estimates;         /* the engine's stats are */
     unsigned directories;
     uint8_t *scratch; /* SCRATCH bytes */
     char keys[KEYS][80];

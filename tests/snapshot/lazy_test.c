@@ -600,6 +600,199 @@ KWR_TEST(lazy, state_in_the_handle_is_restored_lazily_too) {
     fixture_close(&f);
 }
 
+/* ---- with deltas ---- */
+
+/* Some change, some come, some go: as little as deltas are made for. */
+static void change_some(line *l, uint32_t round) {
+    char key[32];
+    for (uint32_t i = 0; i < 120; i++)
+        KWR_MUST(put(l, (i * 163 + round * 7919) % KEYS, round));
+    for (uint32_t i = 0; i < 20; i++) {
+        const uint32_t number = (i * 997 + round * 131) % KEYS;
+        KWR_MUST(kwr_backend_set_key(l->backend, key_of(number, key)));
+        KWR_MUST(kwr_value_clear(l->value));
+        l->rounds[number] = 0;
+    }
+}
+
+/* A full checkpoint without the last keys, then one with deltas for each round. */
+static line *line_with_deltas(const fixture *f, uint32_t rounds) {
+    line *l = line_new(f);
+    fill(l, KEYS - 3000, 1);
+    complete(l);
+    for (uint32_t round = 2; round < 2 + rounds; round++) {
+        change_some(l, round);
+        complete(l);
+    }
+    return l;
+}
+
+KWR_TEST(lazy, pages_are_put_together_with_their_deltas_when_they_are_needed) {
+    fixture f;
+    fixture_open(&f, KIND_FILE);
+    line *l = line_with_deltas(&f, 6);
+    cr_assert_geq(l->result.files_used, 4);
+    restart(l, KWR_LOAD_SHARE_NONE);
+    const kwr_backend_stats before = stats_of(l);
+    cr_assert(before.load_pages_left > 50 && before.estimated);
+    KWR_MUST(look(l, 11));
+    cr_assert_eq(stats_of(l).load_pages_left, before.load_pages_left - 1);
+    /* Nothing changed: nothing is written, and the checkpoint says what it does not know. */
+    complete(l);
+    cr_assert_eq(l->result.bytes_written, 0);
+    kwr_subtask_part *part = NULL;
+    kwr_error err = { 0 };
+    const kwr_slice handle = { l->result.handle.data, l->result.handle.size };
+    KWR_MUST_ERR(kwr_subtask_part_decode(l->env, NULL, handle, "handle", &part, &err), err);
+    cr_assert(part->subtask.states[0].estimated);
+    kwr_subtask_part_free(part);
+    expect_checkpoint(l);
+    look_at_all(l);
+    cr_assert(stats_of(l).load_pages_left == 0 && !stats_of(l).estimated);
+    change_some(l, 50);
+    complete(l);
+    expect_checkpoint(l);
+    line_free(l);
+    fixture_close(&f);
+}
+
+/* Deltas stay as long as pages that need them are not loaded, whatever is written meanwhile and
+ * however often; afterwards they are folded again. */
+KWR_TEST(lazy, deltas_stay_until_all_is_loaded, .timeout = 300) {
+    fixture f;
+    fixture_open(&f, KIND_FILE);
+    line *l = line_with_deltas(&f, 11);
+    restart(l, KWR_LOAD_SHARE_NONE);
+    uint64_t most = 0;
+    for (uint32_t round = 20; round < 75; round++) {
+        for (uint32_t i = 0; i < 40; i++)
+            KWR_MUST(put(l, i * 7 % 50, round));
+        complete(l);
+        remove_unused(&f, l);
+        if (most < l->result.files_used) most = l->result.files_used;
+        if (round % 9 == 0) expect_checkpoint(l);
+    }
+    cr_assert(stats_of(l).load_pages_left > 50 && most > 20 && most < 60, "%llu files",
+              (unsigned long long)most);
+    expect_checkpoint(l);
+    look_at_all(l);
+    for (uint32_t round = 80; round < 83; round++) {
+        change_some(l, round);
+        complete(l);
+        remove_unused(&f, l);
+    }
+    expect_checkpoint(l);
+    look_at_all(l);
+    line_free(l);
+    fixture_close(&f);
+}
+
+/* What came inline cannot be referred to: its pages are written again, whoever has loaded them. */
+KWR_TEST(lazy, deltas_in_the_handle_are_written_again) {
+    fixture f;
+    fixture_open(&f, KIND_FILE);
+    line *l = line_with_deltas(&f, 3);
+    l->inline_bytes = 1 << 20;
+    change_some(l, 9);
+    complete(l);
+    l->inline_bytes = 0;
+    restart(l, KWR_LOAD_SHARE_NONE);
+    memset((void *)l->result.handle.data, 0, l->result.handle.size);
+    const uint64_t left = stats_of(l).load_pages_left;
+    kwr_view *view = NULL;
+    kwr_snapshot_result lost = { 0 };
+    kwr_error err = { 0 };
+    KWR_MUST(kwr_backend_freeze(l->backend, &view));
+    KWR_MUST_ERR(write_view(l, view, KWR_SNAPSHOT_NATIVE, &lost, &err), err);
+    kwr_view_release(view);
+    kwr_lineage_abort(l->lineage, l->checkpoint);
+    kwr_bytes_free(&lost.handle);
+    complete(l);
+    cr_assert_gt(l->result.bytes_written, 0);
+    remove_unused(&f, l);
+    expect_checkpoint(l);
+    complete(l);
+    cr_assert_eq(l->result.bytes_written, 0);
+    cr_assert_eq(stats_of(l).load_pages_left, left);
+    expect_checkpoint(l);
+    look_at_all(l);
+    line_free(l);
+    fixture_close(&f);
+}
+
+KWR_TEST(lazy, damaged_deltas_fail_what_needs_them_and_every_later_checkpoint) {
+    fixture f;
+    fixture_open(&f, KIND_FILE);
+    line *l = line_with_deltas(&f, 1);
+    kwr_subtask_part *part = NULL;
+    kwr_error err = { 0 };
+    const kwr_slice handle = { l->result.handle.data, l->result.handle.size };
+    KWR_MUST_ERR(kwr_subtask_part_decode(l->env, NULL, handle, "handle", &part, &err), err);
+    size_t smallest = 0, size = 0;
+    for (size_t i = 1; i < part->subtask.file_count; i++)
+        if (part->subtask.files[i].length < part->subtask.files[smallest].length) smallest = i;
+    kwr_subtask_part_free(part);
+    char path[600];
+    shared_path(&f, l, smallest, path);
+    restart(l, KWR_LOAD_SHARE_NONE);
+    uint8_t *bytes = slurp(path, &size);
+    bytes[300] ^= 1;
+    spill(path, bytes, size);
+    uint32_t bad = 0, good = 0;
+    for (uint32_t i = 0; i < KEYS; i++) {
+        const kwr_status status = look(l, i);
+        good += status == KWR_OK;
+        if (status == KWR_OK) continue;
+        const char *text = kwr_backend_error(l->backend)->text;
+        cr_assert(status == KWR_ERR_CORRUPT && strstr(text, strrchr(path, '/') + 1) != NULL, "%s",
+                  text);
+        bad++;
+    }
+    cr_assert(bad > 100 && good > 100, "%u bad, %u good", bad, good);
+    cr_assert_eq(try_complete(l, &err), KWR_ERR_CORRUPT);
+    cr_assert(strstr(err.text, strrchr(path, '/') + 1) != NULL, "%s", err.text);
+    bytes[300] ^= 1;
+    spill(path, bytes, size);
+    complete(l);
+    look_at_all(l);
+    expect_checkpoint(l);
+    free(bytes);
+    line_free(l);
+    fixture_close(&f);
+}
+
+/* A view reads deltas by itself, and what it sees does not depend on what is loaded. */
+KWR_TEST(lazy, a_view_meets_deltas_of_what_is_not_loaded) {
+    fixture f;
+    fixture_open(&f, KIND_FILE);
+    line *l = line_with_deltas(&f, 5);
+    restart(l, 20);
+    kwr_view *view = NULL;
+    kwr_error err = { 0 };
+    KWR_MUST(put(l, 9, 40));
+    KWR_MUST(kwr_backend_freeze(l->backend, &view));
+    const uint32_t before = l->rounds[10];
+    KWR_MUST(put(l, 10, 41)); /* not in the view */
+    l->rounds[10] = before;
+    kwr_backend_close(l->backend);
+    l->backend = NULL;
+    kwr_snapshot_result result = { 0 };
+    kwr_lineage *own = l->lineage;
+    l->lineage = NULL; /* not an increment: every page is written */
+    KWR_MUST_ERR(write_view(l, view, KWR_SNAPSHOT_NATIVE, &result, &err), err);
+    kwr_bytes_free(&l->result.handle);
+    l->result = result;
+    expect_checkpoint(l);
+    KWR_MUST_ERR(write_view(l, view, KWR_SNAPSHOT_CANONICAL, &result, &err), err);
+    kwr_bytes_free(&l->result.handle);
+    l->result = result;
+    expect_checkpoint(l);
+    kwr_view_release(view);
+    l->lineage = own;
+    line_free(l);
+    fixture_close(&f);
+}
+
 KWR_TEST(lazy, options_out_of_range_are_refused) {
     fixture f;
     fixture_open(&f, KIND_MEMORY);

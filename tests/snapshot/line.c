@@ -148,21 +148,38 @@ void line_expect_content(kwr_backend *backend, kwr_key_group_range range, const 
               (unsigned long long)stats.entries, (unsigned long long)present);
 }
 
-kwr_status line_restore(const line *lines, size_t count, kwr_key_group_range range,
-                        kwr_lineage *lineage, kwr_backend **out, kwr_error *err) {
-    const kwr_backend_options options = mini_options(lines->env, range);
+static kwr_status restore_as(const line *lines, size_t count, kwr_key_group_range range,
+                             kwr_loading loading, uint32_t share, kwr_lineage *lineage,
+                             kwr_backend **out, kwr_error *err) {
+    kwr_backend_options options = mini_options(lines->env, range);
+    options.loading = loading;
+    options.load_share = share;
     kwr_slice handles[LINES_MAX];
     for (size_t i = 0; i < count; i++)
         handles[i] = (kwr_slice){ lines[i].result.handle.data, lines[i].result.handle.size };
     return kwr_snapshot_resume(&options, lines->storage, "job", handles, count, lineage, out, err);
 }
 
-void line_expect_restores(const line *lines, size_t count, kwr_key_group_range range) {
+kwr_status line_restore(const line *lines, size_t count, kwr_key_group_range range,
+                        kwr_lineage *lineage, kwr_backend **out, kwr_error *err) {
+    return restore_as(lines, count, range, KWR_LOADING_EAGER, 0, lineage, out, err);
+}
+
+static void expect_restores(const line *lines, size_t count, kwr_key_group_range range,
+                            kwr_loading loading) {
     kwr_backend *backend = NULL;
     kwr_error err = { 0 };
-    KWR_MUST_ERR(line_restore(lines, count, range, NULL, &backend, &err), err);
+    KWR_MUST_ERR(
+        restore_as(lines, count, range, loading, KWR_LOAD_SHARE_NONE, NULL, &backend, &err), err);
     line_expect_content(backend, range, lines, count);
     kwr_backend_close(backend);
+}
+
+void line_expect_restores(const line *lines, size_t count, kwr_key_group_range range) {
+    expect_restores(lines, count, range, KWR_LOADING_EAGER);
+}
+void line_expect_lazy_restores(const line *lines, size_t count, kwr_key_group_range range) {
+    expect_restores(lines, count, range, KWR_LOADING_LAZY);
 }
 
 void line_restart(line *l, const line *lines, size_t count) {
@@ -170,7 +187,9 @@ void line_restart(line *l, const line *lines, size_t count) {
     kwr_error err = { 0 };
     kwr_lineage_free(l->lineage);
     KWR_MUST_ERR(kwr_lineage_new(l->env, UID, "count", &l->lineage, &err), err);
-    KWR_MUST_ERR(line_restore(lines, count, l->range, l->lineage, &backend, &err), err);
+    KWR_MUST_ERR(
+        restore_as(lines, count, l->range, l->loading, l->load_share, l->lineage, &backend, &err),
+        err);
     kwr_backend_close(l->backend);
     l->backend = backend;
     line_open_states(l, false);

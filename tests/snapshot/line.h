@@ -24,6 +24,8 @@ typedef struct line {
     uint64_t *checkpoint;          /* the latest; one counter for all subtasks */
     kwr_snapshot_result result;
     size_t inline_bytes;
+    kwr_loading loading; /* of its restarts */
+    uint32_t load_share;
 } line;
 
 static const kwr_key_group_range LINE_ALL = { 0, 0 };
@@ -52,6 +54,8 @@ void line_expect_content(kwr_backend *backend, kwr_key_group_range range, const 
 kwr_status line_restore(const line *lines, size_t count, kwr_key_group_range range,
                         kwr_lineage *lineage, kwr_backend **out, kwr_error *err);
 void line_expect_restores(const line *lines, size_t count, kwr_key_group_range range);
+/* Likewise lazily. */
+void line_expect_lazy_restores(const line *lines, size_t count, kwr_key_group_range range);
 /* The line goes on with what was restored of these, which may be itself. */
 void line_restart(line *l, const line *lines, size_t count);
 kwr_subtask_part *line_part(const line *l);

@@ -70,8 +70,13 @@ static void restart(world *w, const cut *from, uint32_t width) {
     close_lines(w);
     open_lines(w, width);
     for (uint32_t i = 0; i < width; i++) {
-        line_restart(&w->lines[i], from->parts, from->width);
-        line_expect_content(w->lines[i].backend, w->lines[i].range, from->parts, from->width);
+        line *l = &w->lines[i];
+        l->loading = draw(w, 2) == 0 ? KWR_LOADING_EAGER : KWR_LOADING_LAZY;
+        l->load_share = draw(w, 3) == 0 ? 50 : KWR_LOAD_SHARE_NONE;
+        line_restart(l, from->parts, from->width);
+        /* Lazily, mostly, what is not needed stays away. */
+        if (l->loading == KWR_LOADING_LAZY && draw(w, 4) > 0) continue;
+        line_expect_content(l->backend, l->range, from->parts, from->width);
     }
 }
 
@@ -136,6 +141,7 @@ static void run(uint32_t seed, uint32_t keys) {
     for (uint32_t step = 0; step < STEPS; step++) {
         line_expect_restores(all[step].parts, all[step].width, LINE_ALL);
         line_expect_restores(all[step].parts, all[step].width, range_of(draw(&w, 3), 3));
+        line_expect_lazy_restores(all[step].parts, all[step].width, LINE_ALL);
         cut_free(&all[step]);
     }
     close_lines(&w);
@@ -143,7 +149,7 @@ static void run(uint32_t seed, uint32_t keys) {
 }
 
 KWR_TEST(tiers, every_checkpoint_restores_after_any_restarts, .timeout = 300) {
-    for (uint32_t seed = 1; seed <= 12; seed++)
+    for (uint32_t seed = 1; seed <= 16; seed++)
         run(seed, seed % 3 == 0 ? 400 : 2500);
 }
 
