@@ -92,6 +92,10 @@
     X(frozen_block_freed, "R1 P2 P7 A5", "a block goes back while a view can reach it")           \
     X(entries_miscounted, "R4 P5", "the bytes of new entries are not counted")                    \
     X(freed_block_lost, "R9 P7", "blocks of a released view are not given back")                  \
-    X(stale_page_found, "R1 P1", "a copied page is not put into the directory")
+    X(stale_page_found, "R1 P1", "a copied page is not put into the directory")                   \
+    /* increments and lazy restores */                                                            \
+    X(inline_deltas_unknown, "R1 A5", "deltas that came inline are not known to the next step")   \
+    X(lazy_deltas_skipped, "R1 A5", "a page is loaded without its deltas")                        \
+    X(deltas_go_while_loading, "R1 A5", "deltas go while pages that need them are not loaded")
 
 #endif /* KWR_BASE_PLANTED_TABLE_H */

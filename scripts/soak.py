@@ -6,7 +6,7 @@ A SIGKILL counts only when the process was at something that must survive it: by
 its events it was restoring, had a checkpoint pending, was publishing one, or was committing one.
 Now and then an attempt is stopped (SIGSTOP) instead, a successor is started beside it with the
 locks off, and the old one is woken: it must end without publishing or committing anything. A third
-of the restarts come with another --parallelism.
+of the restarts come with another --parallelism, and half of them restore lazily.
 
 After each job an independent count of the inputs is compared with the committed files: for a word
 that occurs n times the counts 1 to n, each once, none torn, in the order of the checkpoints. The
@@ -123,6 +123,7 @@ class Soak:
         self.zombies = Counter()  # by the phase in which the old attempt was stopped
         self.stops = 0
         self.rescales = 0        # restarts with another parallelism
+        self.lazy = 0            # lazy restarts
         self.jobs = 0
         self.records = 0
         self.length = {}         # typical time from an event to the next one
@@ -241,6 +242,9 @@ class Soak:
             "--retain", str(self.random.randint(1, 3)), "--rate", str(self.rate)]
         if self.random.random() < 0.5:
             command.append("--quiet")
+        if self.attempts and self.random.random() < 0.5:
+            command += ["--restore", "lazy"]
+            self.lazy += 1
         attempt = Attempt(command, self.folder, len(self.attempts))
         self.attempts.append(attempt)
         return attempt
@@ -498,9 +502,10 @@ class Soak:
         print("kills by phase: %s" % self.figures())
         print("not counted: %s" % (", ".join("%s %d" % item for item in
                                               sorted(self.uncounted.items())) or "none"))
-        print("stopped, succeeded and woken: %s; SIGTERM: %d; restarts with another parallelism: %d" %
+        print("stopped, succeeded and woken: %s; SIGTERM: %d; restarts with another parallelism: %d, "
+              "lazily: %d" %
               (", ".join("%s %d" % item for item in sorted(self.zombies.items())) or "none",
-               self.stops, self.rescales))
+               self.stops, self.rescales, self.lazy))
         if not self.options.any_shares:
             for phase in PHASES:
                 if self.kills[phase] < SHARE_MIN * self.counted():
@@ -508,6 +513,8 @@ class Soak:
                                 (self.kills[phase], self.counted(), phase))
             if not self.zombies:
                 raise Wrong("no attempt was stopped and succeeded: this run proves too little")
+            if not self.lazy:
+                raise Wrong("no restart was lazy: this run proves too little")
             if not self.rescales:
                 raise Wrong("no restart changed the parallelism: this run proves too little")
         print("soak: good: %d kills, %d zombies, %d jobs, %d records exactly once (%d s, seed %d)" %

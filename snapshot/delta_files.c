@@ -4,6 +4,7 @@
 
 #include "base/cleanup.h"
 #include "base/error.h"
+#include "base/planted.h"
 #include "base/thread.h"
 
 enum {
@@ -279,7 +280,7 @@ static kwr_status find_delta(kwr_delta_files *f, size_t file, const kwr_page_ima
                              found_deltas *found, kwr_error *err) {
     const delta_file *d = &f->files[file];
     const batch_place *place = batch_of(d, image->key_group, image->state, image->prefix);
-    if (place == NULL) return KWR_OK;
+    if (place == NULL || KWR_PLANTED(lazy_deltas_skipped)) return KWR_OK;
     decoded *batch;
     KWR_TRY(borrow(f, (uint32_t)file, place->image, &batch, err));
     uint32_t at = 0;

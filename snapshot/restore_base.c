@@ -5,6 +5,7 @@
  */
 #include "base/cleanup.h"
 #include "base/error.h"
+#include "base/planted.h"
 #include "snapshot/page_base.h"
 #include "snapshot/restore_job.h"
 
@@ -41,6 +42,7 @@ static kwr_status note_pages(const kwr_restore_job *job, kwr_lineage_set *set) {
     for (size_t i = 0; i < job->file_count && status >= KWR_OK; i++) {
         const kwr_restore_source *s = &job->sources[job->file_sources[i]];
         const kwr_manifest_subtask *subtask = &s->part->subtask;
+        if (KWR_PLANTED(inline_deltas_unknown) && job->files[i].file->name == NULL) continue;
         if (!s->foreign && !s->files)
             status = kwr_page_base_note(
                 base, &job->files[i], subtask->key_groups, s->state_ids, subtask->state_count,

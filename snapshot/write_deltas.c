@@ -6,6 +6,7 @@
 #include "backend/page_delta.h"
 #include "base/cleanup.h"
 #include "base/error.h"
+#include "base/planted.h"
 #include "snapshot/page_base.h"
 #include "snapshot/write_job.h"
 
@@ -16,21 +17,26 @@ static bool is_newest(const kwr_write_job *job) {
     return true;
 }
 
+/* Pages that are not loaded need all deltas there are. */
+static bool held(const kwr_write_job *job) {
+    return job->from.all && !KWR_PLANTED(deltas_go_while_loading);
+}
+
 kwr_status kwr_write_deltas_begin(kwr_write_job *job) {
     job->with_deltas = is_newest(job);
     if (!job->with_deltas) return KWR_OK;
-    job->deltas_stay = job->from.all;
+    job->deltas_stay = held(job) || KWR_PLANTED(deltas_go_while_loading);
     for (size_t i = 0; i < job->base->file_count; i++)
         if (job->base->files[i].deltas && job->base->files[i].listed.name != NULL)
             job->deltas_stay = job->deltas_stay && job->refer[i];
-    return kwr_page_base_cover(job->base, job->refer, job->from.all, &job->cover) ? KWR_OK
-                                                                                  : KWR_ERR_NOMEM;
+    return kwr_page_base_cover(job->base, job->refer, held(job), &job->cover) ? KWR_OK
+                                                                              : KWR_ERR_NOMEM;
 }
 
-/* What is still loaded from its files needs all deltas there are, also those that are made anew. */
+/* Also those that are made anew. */
 static bool stays(const kwr_write_job *job, uint32_t file) {
     if (job->base->files[file].checkpoint <= job->cover.checkpoint) return true;
-    return job->from.all && job->refer[file];
+    return held(job) && job->refer[file];
 }
 
 kwr_status kwr_write_deltas_keep(kwr_write_job *job) {

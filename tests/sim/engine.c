@@ -151,6 +151,15 @@ static void draw_shape(uint64_t seed, sim_shape *out) {
     s.interval_ms = 1 + kwr_sim_below(&rng, 20);
     s.min_pause_ms = kwr_sim_below(&rng, 2) == 0 ? 0 : kwr_sim_below(&rng, 10);
     s.timeout_ms = 5 + kwr_sim_below(&rng, 100);
+    /* Not drawn: the other seeds stay what they are. */
+    static const size_t inline_bytes[] = { 800, 1600, 3000, 5000, 0 };
+    s.wide = seed % 4 == 3;
+    if (s.wide) {
+        s.rescale = true;
+        s.inline_bytes = inline_bytes[seed / 4 % 5];
+        s.records += 60;
+        s.max_parallelism = s.max_parallelism < 16 ? 16 : s.max_parallelism;
+    }
     *out = s;
 }
 

@@ -29,6 +29,8 @@ typedef struct sim_shape {
     unsigned processes; /* the tasks of an attempt are spread over so many */
     bool inline_off;
     bool journal; /* tallies keep every record, in lists that grow */
+    bool wide;    /* keys have many entries, of which a record changes one: deltas of pages */
+    size_t inline_bytes; /* of a wide one; 0: as the job's default */
     uint64_t interval_ms, min_pause_ms, timeout_ms;
 } sim_shape;
 

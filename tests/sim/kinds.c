@@ -12,6 +12,7 @@ enum {
     REMOVE_EVERY = 7,   /* records between two removals from the map */
     TIMERS_PENDING = 3, /* event-time timers kept */
     FIRE_EVERY = 4,     /* records between two timers that fire at once */
+    WIDE_BYTES = 32,
 };
 
 /* ---- a mean: the accumulator is sum and number ---- */
@@ -47,7 +48,7 @@ static kwr_status mean_result(void *ctx, kwr_slice accumulator, void *out, size_
 
 /* ---- the job's part ---- */
 
-kwr_status sim_kinds_open(sim_kinds *kinds, kwr_backend *backend, kwr_error *err) {
+kwr_status sim_kinds_open(sim_kinds *kinds, kwr_backend *backend, bool wide, kwr_error *err) {
     const kwr_type i64 = { .kind = KWR_TYPE_I64 };
     const kwr_list_descriptor list = { .struct_size = sizeof list, .name = "list", .type = i64 };
     const kwr_map_descriptor map = {
@@ -63,10 +64,12 @@ kwr_status sim_kinds_open(sim_kinds *kinds, kwr_backend *backend, kwr_error *err
                                          .name = "fired",
                                          .type = i64 };
     const kwr_timers_descriptor timers = { .struct_size = sizeof timers, .name = "t" };
+    const kwr_value_descriptor many = { .struct_size = sizeof many, .name = "wide" };
     KWR_TRY(kwr_list_open(backend, &list, &kinds->list, err));
     KWR_TRY(kwr_map_open(backend, &map, &kinds->map, err));
     KWR_TRY(kwr_aggregating_open(backend, &mean, &kinds->mean, err));
     KWR_TRY(kwr_value_open(backend, &fired, &kinds->fired, err));
+    if (wide) KWR_TRY(kwr_value_open(backend, &many, &kinds->wide, err));
     return kwr_timers_open(backend, &timers, &kinds->timers, err);
 }
 
@@ -83,6 +86,28 @@ static kwr_status step_map(sim_kinds *kinds, int64_t count) {
     if (count % REMOVE_EVERY != 0) return KWR_OK;
     (void)kwr_key_from_i64((count + 2) % SIM_MAP_KEYS, user_key);
     return kwr_map_remove(kinds->map, (kwr_slice){ user_key, size });
+}
+
+/* A number, and bytes that do not compress. */
+static void wide_value(int64_t number, uint8_t place, uint8_t out[WIDE_BYTES]) {
+    uint64_t x = ((uint64_t)number * SIM_WIDE + place + 1) * 0x9e3779b97f4a7c15ULL;
+    kwr_put_le64(out, (uint64_t)number);
+    for (size_t i = 8; i < WIDE_BYTES; i++)
+        out[i] = (uint8_t)((x = x * 6364136223846793005ULL + 1442695040888963407ULL) >> 56);
+}
+
+static kwr_status put_wide(sim_kinds *kinds, int64_t number, uint8_t place) {
+    uint8_t value[WIDE_BYTES];
+    wide_value(number, place, value);
+    KWR_TRY(kwr_value_set_namespace(kinds->wide, (kwr_slice){ &place, 1 }));
+    return kwr_value_put(kinds->wide, (kwr_slice){ value, sizeof value });
+}
+
+/* The first record makes them all. */
+static kwr_status step_wide(sim_kinds *kinds, int64_t count) {
+    for (uint8_t i = 0; i < SIM_WIDE && count == 1; i++)
+        KWR_TRY(put_wide(kinds, 0, i));
+    return put_wide(kinds, count, (uint8_t)(count % SIM_WIDE));
 }
 
 /* A timer of the past fires now and is the only one due: it must be this one. */
@@ -117,6 +142,7 @@ kwr_status sim_kinds_step(sim_kinds *kinds, kwr_backend *backend, kwr_slice key,
     if (status >= KWR_OK)
         status = kwr_aggregating_add(kinds->mean, (kwr_slice){ &count, sizeof count });
     if (status >= KWR_OK) status = step_timers(kinds, key, count, err);
+    if (status >= KWR_OK && kinds->wide != NULL) status = step_wide(kinds, count);
     if (status < KWR_OK && err->status == KWR_OK) *err = *kwr_backend_error(backend);
     return status;
 }
@@ -140,6 +166,20 @@ static int64_t number_of(sim_kinds_seen *seen, kwr_slice value) {
     return number;
 }
 
+static void see_wide(sim_kinds_seen *seen, const kwr_entry *entry) {
+    const uint8_t place = entry->name.size == 1 ? *(const uint8_t *)entry->name.data : SIM_WIDE;
+    uint8_t expected[WIDE_BYTES];
+    if (place >= SIM_WIDE || entry->value.size != WIDE_BYTES) {
+        seen->odd = true;
+        return;
+    }
+    const int64_t number = (int64_t)kwr_get_le64(entry->value.data);
+    wide_value(number, place, expected);
+    seen->odd = seen->odd || memcmp(entry->value.data, expected, WIDE_BYTES) != 0;
+    seen->wide_of[place] = number;
+    seen->wide++;
+}
+
 void sim_kinds_see(sim_kinds_seen *seen, const kwr_state_info *state, const kwr_entry *entry) {
     if (strcmp(state->name, "list") == 0) {
         const int64_t number = number_of(seen, entry->value);
@@ -160,6 +200,8 @@ void sim_kinds_see(sim_kinds_seen *seen, const kwr_state_info *state, const kwr_
         memcpy(&seen->mean_count, (const uint8_t *)entry->value.data + 8, 8);
     } else if (strcmp(state->name, "fired") == 0) {
         seen->fired = number_of(seen, entry->value);
+    } else if (strcmp(state->name, "wide") == 0) {
+        see_wide(seen, entry);
     } else if (strcmp(state->name, "timers/event/t") == 0) {
         seen->timers++;
         seen->timers_sum += kwr_key_to_i64((const uint8_t *)entry->subkey.data);
@@ -182,7 +224,7 @@ static int64_t map_value(int64_t count, int64_t user_key) {
     return put;
 }
 
-const char *sim_kinds_wrong(const sim_kinds_seen *seen, int64_t count) {
+const char *sim_kinds_wrong(const sim_kinds_seen *seen, bool wide, int64_t count) {
     const int64_t in_list = count % LIST_MAX,
                   pending = count < TIMERS_PENDING ? count : TIMERS_PENDING;
     if (seen->odd) return "one that nobody wrote";
@@ -196,6 +238,9 @@ const char *sim_kinds_wrong(const sim_kinds_seen *seen, int64_t count) {
     if (seen->timers != (uint64_t)pending ||
         seen->timers_sum != pending * count - pending * (pending - 1) / 2)
         return "timers";
+    if (seen->wide != (wide && count > 0 ? SIM_WIDE : 0)) return "wide";
+    for (int64_t i = 0; i < SIM_WIDE && wide; i++)
+        if (seen->wide_of[i] != last_with(count, SIM_WIDE, i)) return "wide";
     return NULL;
 }
 
@@ -221,6 +266,17 @@ const char *sim_kinds_restored_wrong(sim_kinds *kinds, int64_t count) {
         const int64_t expected = map_value(count, i);
         status = kwr_map_get(kinds->map, (kwr_slice){ user_key, size }, &value);
         if (!holds(status, value, &expected, 1)) return "map";
+    }
+    for (uint8_t i = 0; i < SIM_WIDE && kinds->wide != NULL; i++) {
+        uint8_t expected[WIDE_BYTES];
+        wide_value(last_with(count, SIM_WIDE, i), i, expected);
+        status = kwr_value_set_namespace(kinds->wide, (kwr_slice){ &i, 1 });
+        if (status >= KWR_OK) status = kwr_value_get(kinds->wide, &value);
+        if (status < KWR_OK) continue;
+        if ((status == KWR_OK) != (count > 0)) return "wide";
+        if (status == KWR_OK &&
+            (value.size != WIDE_BYTES || memcmp(value.data, expected, WIDE_BYTES) != 0))
+            return "wide";
     }
     return NULL;
 }

@@ -42,7 +42,9 @@ static void open_job(void *ctx) {
         .retain = shape->retain,
         .tolerate_all = true,
         .lock_off = kwr_sim_attempt_beside(e->attempt),
-        .inline_bytes = shape->inline_off ? KWR_JOB_OPTIONS_INLINE_OFF : 0,
+        .inline_bytes = shape->inline_bytes > 0 ? shape->inline_bytes
+                        : shape->inline_off     ? KWR_JOB_OPTIONS_INLINE_OFF
+                                                : 0,
         .wake = wake_job,
         .wake_ctx = e,
     };
@@ -72,7 +74,7 @@ static kwr_status open_count(sim_node *n, kwr_error *err) {
                                             .reduce = KWR_REDUCE_SUM };
     const kwr_status status = kwr_reducing_open(kwr_task_backend(n->task), &count, &n->count, err);
     if (status < KWR_OK) return status;
-    return sim_kinds_open(&n->kinds, kwr_task_backend(n->task), err);
+    return sim_kinds_open(&n->kinds, kwr_task_backend(n->task), n->engine->run->shape.wide, err);
 }
 
 static kwr_status open_tally(sim_node *n, kwr_error *err) {
@@ -124,6 +126,23 @@ static void restore_positions(sim_node *n) {
     }
 }
 
+/* Half of all attempts restore lazily, half of these with loading in the background; one of four
+ * reads nothing before it begins, so that pages come in among records, barriers and faults. Not
+ * drawn: what a seed draws otherwise stays. */
+static void choose_loading(const sim_engine *e, kwr_task_options *options) {
+    const uint64_t x = (kwr_sim_seed(e->run->sim) * 31 + kwr_sim_attempt_number(e->attempt)) *
+                       0x9e3779b97f4a7c15ULL;
+    if ((x >> 40 & 1) == 0) return;
+    options->loading = KWR_LOADING_LAZY;
+    options->load_share = (x >> 41 & 1) != 0 ? 100 : KWR_LOAD_SHARE_NONE;
+}
+static bool reads_first(const sim_engine *e) {
+    kwr_task_options options = { 0 };
+    choose_loading(e, &options);
+    return options.loading == KWR_LOADING_EAGER ||
+           (kwr_sim_seed(e->run->sim) + kwr_sim_attempt_number(e->attempt)) % 2 == 0;
+}
+
 typedef struct opening {
     sim_node *n;
     kwr_slice assignment;
@@ -134,7 +153,7 @@ static void open_task(void *ctx) {
     const opening *o = ctx;
     sim_node *n = o->n;
     kwr_error err = { 0 };
-    const kwr_task_options options = {
+    kwr_task_options options = {
         .struct_size = sizeof options,
         .env = kwr_sim_process_env(n->process),
         .storage = o->storage,
@@ -142,6 +161,7 @@ static void open_task(void *ctx) {
         .channels = n->input_count,
         .key_type = { .kind = KWR_TYPE_BYTES },
     };
+    choose_loading(n->engine, &options);
     kwr_status status = kwr_task_open(&options, &n->task, &err);
     if (status < KWR_OK) {
         sim_fail(n->engine, status, &err);
@@ -279,7 +299,7 @@ static void open_all(sim_engine *e) {
     for (unsigned i = 0; i < e->node_count; i++)
         if (e->nodes[i].kind == SIM_NODE_SINK)
             call(e, e->nodes[i].process, sweep_sink, &e->nodes[i]);
-    for (unsigned i = 0; i < e->node_count; i++)
+    for (unsigned i = 0; i < e->node_count && reads_first(e); i++)
         if (e->nodes[i].kind == SIM_NODE_COUNT || e->nodes[i].kind == SIM_NODE_TALLY)
             call(e, e->nodes[i].process, expect_restored_cut, &e->nodes[i]);
     call(e, first, start_job, e);

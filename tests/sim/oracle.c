@@ -152,7 +152,7 @@ static const char *wrong(const looking *l, unsigned k) {
     if (l->latest[k] != expected) return "latest";
     if (l->recent[k] != expected % SIM_RECENT) return "recent";
     if (l->journal[k] != (l->run->shape.journal ? expected : 0)) return "journal";
-    return sim_kinds_wrong(&l->kinds[k], (int64_t)expected);
+    return sim_kinds_wrong(&l->kinds[k], l->run->shape.wide, (int64_t)expected);
 }
 
 static void compare_counts(looking *l, const kwr_slot *slot) {
