@@ -15,6 +15,7 @@
 #include "keyweir/fsck.h"
 #include "snapshot/census.h"
 #include "snapshot/jobs.h"
+#include "snapshot/storage.h"
 
 typedef struct gc_job {
     const kwr_gc_options *options;
@@ -27,6 +28,8 @@ typedef struct gc_job {
     kwr_manifest **manifests;
     size_t manifest_count, manifest_capacity;
     kwr_census_needs needs;
+    kwr_buffer unfinished; /* path, NUL, token, NUL of files without an end */
+    uint64_t newest;       /* what attempts below left may go */
 } gc_job;
 
 /* ---- knowing what is needed ---- */
@@ -124,6 +127,13 @@ static kwr_status check_whole(const gc_job *job, kwr_error *err) {
     return KWR_OK;
 }
 
+static kwr_status on_unfinished(void *ctx, const char *path, const char *token) {
+    gc_job *job = ctx;
+    kwr_buffer_append(&job->unfinished, path, strlen(path) + 1);
+    kwr_buffer_append(&job->unfinished, token, strlen(token) + 1);
+    return job->unfinished.failed ? KWR_ERR_NOMEM : KWR_OK;
+}
+
 static kwr_status survey(gc_job *job, kwr_error *err) {
     KWR_TRY(lock_job(job, err));
     if (job->options->remove && job->options->attempt_ended) {
@@ -131,11 +141,17 @@ static kwr_status survey(gc_job *job, kwr_error *err) {
         KWR_TRY(publish_fence(job, err));
     }
     KWR_TRY(kwr_census_take(&job->dirs, &job->census, err));
+    const kwr_status listed =
+        kwr_storage_unfinished(job->dirs.storage, job->dirs.root, on_unfinished, job, err);
+    if (listed == KWR_ERR_NOMEM)
+        return KWR_FAIL(err, listed, 0, "no memory for the files of job '%s'", job->dirs.job);
+    KWR_TRY(listed);
     KWR_TRY(read_log(job, err));
     KWR_TRY(read_manifests(job, err));
     uint64_t newest = job->log.count == 0 ? 0 : job->log.slots[job->log.count - 1].generation;
     /* What a fence would do. */
     if (!job->options->remove && job->options->attempt_ended && newest < UINT64_MAX) newest++;
+    job->newest = newest;
     kwr_census_judge(&job->census, &job->log, &job->needs, newest);
     return check_whole(job, err);
 }
@@ -255,6 +271,81 @@ static kwr_status sweep(gc_job *job, kwr_error *err) {
     return sync_log(job, &unsynced, err);
 }
 
+/* ---- files without an end ---- */
+
+/* The attempt that began it; 0: the path is none of ours. */
+static uint64_t begun_by(const char *path) {
+    uint64_t generation = 0, number = 0;
+    uint32_t subtask = 0;
+    char part[KWR_FILE_NAME_MAX], operator_id[KWR_JOB_NAME_MAX + 1];
+    const char *slash = strchr(path, '/');
+    if (slash == NULL || strchr(slash + 1, '/') != NULL || slash - path >= KWR_FILE_NAME_MAX)
+        return 0;
+    snprintf(part, sizeof part, "%.*s", (int)(slash - path), path);
+    if (strcmp(part, "shared") == 0)
+        return kwr_shared_name_parse(slash + 1, &generation, operator_id, &subtask, &number)
+                   ? generation
+                   : 0;
+    return kwr_checkpoint_dir_parse(part, &number, &generation) ? generation : 0;
+}
+
+static void tell_unfinished(const gc_job *job, const char *path, kwr_fsck_kind kind,
+                            kwr_status status, const char *what, const char *why) {
+    if (job->options->found == NULL) return;
+    char text[KWR_ERROR_TEXT_MAX + 1024];
+    snprintf(text, sizeof text, "job '%s': %.400s, which was begun and never ended: %s%s%s",
+             job->dirs.job, path, what, why[0] == '\0' ? "" : ": ", why);
+    const kwr_fsck_finding finding = { .struct_size = sizeof finding,
+                                       .kind = kind,
+                                       .status = status,
+                                       .job = job->dirs.job,
+                                       .file = path,
+                                       .text = text };
+    job->options->found(job->options->ctx, &finding);
+}
+
+/* No checkpoint can need one: its name is in a manifest only after its end. But an attempt that
+ * lives may be about to end it. */
+static void collect_unfinished(gc_job *job, const char *path, const char *token) {
+    kwr_gc_result *result = job->result;
+    const uint64_t generation = begun_by(path);
+    if (generation == 0) {
+        result->foreign++;
+        tell_unfinished(job, path, KWR_FSCK_FOREIGN, KWR_OK, "left alone: not a name of keyweir's",
+                        "");
+        return;
+    }
+    if (generation >= job->newest) {
+        result->in_progress++;
+        tell_unfinished(
+            job, path, KWR_FSCK_IN_PROGRESS, KWR_OK,
+            "left alone: of the newest attempt, which may run (--ended says that it does not)", "");
+        return;
+    }
+    result->leftovers++;
+    if (!job->options->remove) {
+        tell_unfinished(job, path, KWR_FSCK_LEFTOVER, KWR_OK, "would be removed", "");
+        return;
+    }
+    kwr_error why = { 0 };
+    kwr_status status =
+        kwr_storage_unfinished_remove(job->dirs.storage, job->dirs.root, path, token, &why);
+    if (status == KWR_ERR_MISSING) status = KWR_OK;
+    result->failed += status < KWR_OK;
+    result->removed += status >= KWR_OK;
+    tell_unfinished(job, path, KWR_FSCK_LEFTOVER, status,
+                    status < KWR_OK ? "could not be removed" : "removed", why.text);
+}
+
+static void sweep_unfinished(gc_job *job) {
+    for (size_t at = 0; at < job->unfinished.size;) {
+        const char *path = (const char *)job->unfinished.data + at;
+        const char *token = path + strlen(path) + 1;
+        at += (size_t)(token - path) + strlen(token) + 1;
+        collect_unfinished(job, path, token);
+    }
+}
+
 /* ---- jobs ---- */
 
 static kwr_status collect_job(const kwr_gc_options *options, const kwr_limits *limits,
@@ -264,13 +355,16 @@ static kwr_status collect_job(const kwr_gc_options *options, const kwr_limits *l
                    .limits = *limits,
                    .result = result,
                    .log = { .env = env },
-                   .needs = { .env = env } };
+                   .needs = { .env = env },
+                   .unfinished = { .env = env } };
     KWR_TRY(kwr_job_dirs_open(env, options->storage, name, false, &job.dirs, err));
     kwr_status status = survey(&job, err);
     if (status >= KWR_OK) {
         result->jobs++;
         status = sweep(&job, err);
+        if (status >= KWR_OK) sweep_unfinished(&job);
     }
+    kwr_buffer_free(&job.unfinished);
     kwr_census_needs_free(&job.needs);
     kwr_census_free(&job.census);
     for (size_t i = 0; i < job.manifest_count; i++)

@@ -328,6 +328,16 @@ static void copy_describe(kwr_storage *storage, kwr_storage_dir *dir, const char
     remote->ops->describe(remote, remote_of(dir), name, out, capacity);
 }
 
+static kwr_status copy_unfinished(kwr_storage *storage, kwr_storage_dir *dir, kwr_unfinished_fn fn,
+                                  void *ctx, kwr_error *err) {
+    return kwr_storage_unfinished(of(storage)->remote, remote_of(dir), fn, ctx, err);
+}
+
+static kwr_status copy_unfinished_remove(kwr_storage *storage, kwr_storage_dir *dir,
+                                         const char *path, const char *token, kwr_error *err) {
+    return kwr_storage_unfinished_remove(of(storage)->remote, remote_of(dir), path, token, err);
+}
+
 static const kwr_storage_ops copy_ops = {
     .struct_size = sizeof copy_ops,
     .close = copy_close,
@@ -343,6 +353,8 @@ static const kwr_storage_ops copy_ops = {
     .abandon = copy_abandon,
     .open = copy_open,
     .read = copy_read,
+    .unfinished = copy_unfinished,
+    .unfinished_remove = copy_unfinished_remove,
     .close_reader = copy_close_reader,
     .publish = copy_publish,
     .remove = copy_remove,

@@ -100,7 +100,7 @@ kwr_status kwr_s3_list(kwr_s3 *s3, const char *prefix, uint32_t max, kwr_s3_page
 void kwr_s3_page_free(kwr_s3_page *page);
 
 /* Uploads in parts that were begun and neither ended nor given up, of keys starting with `prefix`:
- * all of them, up to `max` (at most 1,000). `out` gets key, NUL, upload (encoded), NUL of each. */
+ * all of them, up to `max`. `out` gets key, NUL, upload (encoded), NUL of each. */
 kwr_status kwr_s3_uploads(kwr_s3 *s3, const char *prefix, uint32_t max, kwr_buffer *out,
                           kwr_error *err);
 kwr_status kwr_s3_upload_abort(kwr_s3 *s3, const char *key, const char *upload, kwr_error *err);

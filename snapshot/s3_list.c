@@ -62,11 +62,22 @@ kwr_status kwr_s3_list(kwr_s3 *s3, const char *prefix, uint32_t max, kwr_s3_page
 
 /* ---- unfinished uploads ---- */
 
-kwr_status kwr_s3_uploads(kwr_s3 *s3, const char *prefix, uint32_t max, kwr_buffer *out,
-                          kwr_error *err) {
+static void query_marker(kwr_buffer *query, const char *name, const kwr_buffer *marker) {
+    if (marker->size <= 1) return;
+    kwr_buffer_append(query, name, strlen(name));
+    kwr_url_encode(query, (const char *)marker->data, marker->size - 1, false);
+}
+
+/* One page, `next` says which; afterwards the one behind it. Parameters in the order of their
+ * names, as they are signed. */
+static kwr_status uploads_page(kwr_s3 *s3, const char *prefix, uint32_t max, kwr_buffer *out,
+                               kwr_s3_marker *next, kwr_error *err) {
     kwr_buffer query = { .env = s3->env };
+    query_marker(&query, "key-marker=", &next->key);
+    if (query.size > 0) kwr_buffer_append(&query, "&", 1);
     kwr_buffer_printf(&query, "max-uploads=%u&prefix=", max > 1000 ? 1000 : max);
     kwr_url_encode(&query, prefix, strlen(prefix), false);
+    query_marker(&query, "&upload-id-marker=", &next->upload);
     kwr_buffer_append(&query, "&uploads=", strlen("&uploads=") + 1);
     kwr_status status = query.failed ? no_memory(s3, err) : KWR_OK;
     kwr_s3_reply reply = { 0 };
@@ -76,9 +87,36 @@ kwr_status kwr_s3_uploads(kwr_s3 *s3, const char *prefix, uint32_t max, kwr_buff
     }
     if (status >= KWR_OK)
         status = kwr_s3_read_uploads((kwr_slice){ reply.answer.body.data, reply.answer.body.size },
-                                     max, out, err);
+                                     max, out, next, err);
     kwr_s3_reply_free(&reply);
     kwr_buffer_free(&query);
+    return status;
+}
+
+static uint32_t count_uploads(const kwr_buffer *out) {
+    uint32_t ends = 0;
+    for (size_t i = 0; i < out->size; i++)
+        ends += out->data[i] == '\0';
+    return ends / 2;
+}
+
+kwr_status kwr_s3_uploads(kwr_s3 *s3, const char *prefix, uint32_t max, kwr_buffer *out,
+                          kwr_error *err) {
+    kwr_s3_marker next = { .key = { .env = s3->env }, .upload = { .env = s3->env } };
+    kwr_status status = KWR_OK;
+    uint32_t count = 0;
+    do {
+        status = uploads_page(s3, prefix, max - count, out, &next, err);
+        const uint32_t now = count_uploads(out);
+        if (status >= KWR_OK && next.more && (next.key.size <= 1 || now == count))
+            status = KWR_FAIL(err, KWR_ERR_CORRUPT, 0,
+                              "'%s/%s': the list of unfinished uploads has more pages, but not "
+                              "where they are",
+                              s3->shown, prefix);
+        count = now;
+    } while (status >= KWR_OK && next.more && count < max);
+    kwr_buffer_free(&next.key);
+    kwr_buffer_free(&next.upload);
     return status;
 }
 

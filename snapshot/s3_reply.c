@@ -100,12 +100,25 @@ kwr_status kwr_s3_read_listing(kwr_slice body, const char *prefix, kwr_s3_page *
 
 typedef struct uploads {
     kwr_buffer *out;
+    kwr_s3_marker *next;
     uint32_t left;
     kwr_buffer key, id; /* with their NUL; empty: not said yet */
 } uploads;
 
+static void on_marker(kwr_s3_marker *next, const char *name, const char *text) {
+    kwr_buffer *to = strcmp(name, "NextKeyMarker") == 0        ? &next->key
+                     : strcmp(name, "NextUploadIdMarker") == 0 ? &next->upload
+                                                               : NULL;
+    if (strcmp(name, "IsTruncated") == 0) next->more = strcmp(text, "true") == 0;
+    if (to == NULL) return;
+    to->size = 0;
+    keep(to, text);
+}
+
 static kwr_status on_upload(void *ctx, const char *parent, const char *name, const char *text) {
     uploads *u = ctx;
+    if (text != NULL && strcmp(parent, "ListMultipartUploadsResult") == 0)
+        on_marker(u->next, name, text);
     if (text != NULL && strcmp(parent, "Upload") == 0) {
         kwr_buffer *to = strcmp(name, "Key") == 0        ? &u->key
                          : strcmp(name, "UploadId") == 0 ? &u->id
@@ -126,10 +139,17 @@ static kwr_status on_upload(void *ctx, const char *parent, const char *name, con
     return KWR_OK;
 }
 
-kwr_status kwr_s3_read_uploads(kwr_slice body, uint32_t max, kwr_buffer *out, kwr_error *err) {
-    uploads u = { .out = out, .left = max, .key = { .env = out->env }, .id = { .env = out->env } };
+kwr_status kwr_s3_read_uploads(kwr_slice body, uint32_t max, kwr_buffer *out, kwr_s3_marker *next,
+                               kwr_error *err) {
+    uploads u = {
+        .out = out, .next = next, .left = max, .key = { .env = out->env }, .id = { .env = out->env }
+    };
+    next->more = false;
+    next->key.size = next->upload.size = 0;
     kwr_status status = kwr_s3_xml_read(body.data, body.size, on_upload, &u, err);
-    if (status >= KWR_OK && (out->failed || u.key.failed || u.id.failed)) status = no_memory(err);
+    const bool failed =
+        out->failed || u.key.failed || u.id.failed || next->key.failed || next->upload.failed;
+    if (status >= KWR_OK && failed) status = no_memory(err);
     kwr_buffer_free(&u.key);
     kwr_buffer_free(&u.id);
     return status;

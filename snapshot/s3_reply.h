@@ -22,9 +22,15 @@ void kwr_s3_read_complaint(kwr_slice body, kwr_s3_complaint *out);
 kwr_status kwr_s3_read_listing(kwr_slice body, const char *prefix, kwr_s3_page *page, bool *more,
                                kwr_error *err);
 
-/* Up to `max` unfinished uploads, added to `out` as kwr_s3_uploads() says. KWR_ERR_CORRUPT, _NOMEM.
- */
-kwr_status kwr_s3_read_uploads(kwr_slice body, uint32_t max, kwr_buffer *out, kwr_error *err);
+/* Where a list of uploads goes on, NUL-terminated; empty: the server has not said. */
+typedef struct kwr_s3_marker {
+    bool more;
+    kwr_buffer key, upload;
+} kwr_s3_marker;
+/* Up to `max` unfinished uploads, added to `out` as kwr_s3_uploads() says. Replaces what *next
+ * says; both have their env. KWR_ERR_CORRUPT, _NOMEM. */
+kwr_status kwr_s3_read_uploads(kwr_slice body, uint32_t max, kwr_buffer *out, kwr_s3_marker *next,
+                               kwr_error *err);
 
 /* The id of an upload that was begun, encoded, without NUL; nothing when there is none in the
  * answer. KWR_ERR_CORRUPT; a lack of memory shows in `id`. */

@@ -2,6 +2,7 @@
 /* Storage by URI, and the few operations that every storage shares. */
 #include "snapshot/storage.h"
 
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -159,4 +160,23 @@ kwr_status kwr_storage_write_file(kwr_storage *storage, kwr_storage_dir *dir, co
         return status;
     }
     return storage->ops->finish(storage, writer, err);
+}
+
+/* A host's storage may have been built before these were added. */
+static bool has_unfinished(const kwr_storage_ops *ops) {
+    return ops->struct_size >=
+               offsetof(kwr_storage_ops, unfinished_remove) + sizeof ops->unfinished_remove &&
+           ops->unfinished != NULL;
+}
+
+kwr_status kwr_storage_unfinished(kwr_storage *storage, kwr_storage_dir *dir, kwr_unfinished_fn fn,
+                                  void *ctx, kwr_error *err) {
+    if (!has_unfinished(storage->ops)) return KWR_OK;
+    return storage->ops->unfinished(storage, dir, fn, ctx, err);
+}
+
+kwr_status kwr_storage_unfinished_remove(kwr_storage *storage, kwr_storage_dir *dir,
+                                         const char *path, const char *token, kwr_error *err) {
+    if (!has_unfinished(storage->ops)) return KWR_ERR_MISSING;
+    return storage->ops->unfinished_remove(storage, dir, path, token, err);
 }

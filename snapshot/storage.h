@@ -49,6 +49,12 @@ kwr_status kwr_storage_write_file(kwr_storage *storage, kwr_storage_dir *dir, co
 /* Whether `name` is what publishing `of` writes before it links: ".tmp-<of>-<16 hex digits>". */
 bool kwr_temp_name_of(const char *name, const char *of);
 
+/* The two of the vtable where the storage has them; else there is nothing unfinished. */
+kwr_status kwr_storage_unfinished(kwr_storage *storage, kwr_storage_dir *dir, kwr_unfinished_fn fn,
+                                  void *ctx, kwr_error *err);
+kwr_status kwr_storage_unfinished_remove(kwr_storage *storage, kwr_storage_dir *dir,
+                                         const char *path, const char *token, kwr_error *err);
+
 /* The path of a file or (name NULL) directory for messages. */
 void kwr_storage_path(kwr_storage *storage, kwr_storage_dir *dir, const char *name,
                       char out[KWR_STORAGE_PATH_MAX]);

@@ -73,6 +73,35 @@ static void s3_close(kwr_storage *storage) {
     kwr_free(env, self, sizeof *self);
 }
 
+/* ---- uploads that were never ended ---- */
+
+static kwr_status s3_unfinished(kwr_storage *storage, kwr_storage_dir *dir, kwr_unfinished_fn fn,
+                                void *ctx, kwr_error *err) {
+    const char *prefix = prefix_of(storage, dir);
+    const size_t cut = strlen(prefix);
+    kwr_buffer found = { .env = env_of(storage) };
+    kwr_status status = kwr_s3_uploads(client(storage), prefix, UINT32_MAX, &found, err);
+    for (size_t at = 0; at < found.size && status >= KWR_OK;) {
+        const char *key = (const char *)found.data + at;
+        const char *upload = key + strlen(key) + 1;
+        at += (size_t)(upload - key) + strlen(upload) + 1;
+        /* What was not asked for is not ours. */
+        if (strncmp(key, prefix, cut) == 0 && key[cut] != '\0') status = fn(ctx, key + cut, upload);
+    }
+    kwr_buffer_free(&found);
+    return status;
+}
+
+static kwr_status s3_unfinished_remove(kwr_storage *storage, kwr_storage_dir *dir, const char *path,
+                                       const char *token, kwr_error *err) {
+    char key[KEY_MAX + 1];
+    const int size = snprintf(key, sizeof key, "%s%s", prefix_of(storage, dir), path);
+    if (size > KEY_MAX)
+        return KWR_FAIL(err, KWR_ERR_RANGE, 0, "'%s/%.100s...': a key of more than %d bytes",
+                        kwr_s3_shown(client(storage)), key, KEY_MAX);
+    return kwr_s3_upload_abort(client(storage), key, token, err);
+}
+
 static uint32_t s3_capabilities(kwr_storage *storage) {
     (void)storage;
     return KWR_STORAGE_DURABLE | KWR_STORAGE_SHARED | KWR_STORAGE_PREFIXES;
@@ -340,6 +369,8 @@ static const kwr_storage_ops s3_ops = {
     .lock = s3_lock,
     .unlock = s3_unlock,
     .describe = s3_describe,
+    .unfinished = s3_unfinished,
+    .unfinished_remove = s3_unfinished_remove,
 };
 
 /* Whoever wants to write hears at once when it cannot be done safely there. */

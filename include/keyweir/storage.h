@@ -33,6 +33,9 @@ enum {
 };
 
 /* All functions may be called from any thread; distinct writers and readers at the same time. */
+/* `path` is relative to the directory, its parts separated by '/'. */
+typedef kwr_status (*kwr_unfinished_fn)(void *ctx, const char *path, const char *token);
+
 typedef struct kwr_storage_ops {
     size_t struct_size;
     void (*close)(kwr_storage *storage);
@@ -83,6 +86,15 @@ typedef struct kwr_storage_ops {
     /* The path of a file for messages (and, if the storage is native files, for opening). */
     void (*describe)(kwr_storage *storage, kwr_storage_dir *dir, const char *name, char *out,
                      size_t capacity);
+    /*
+     * Where files that were begun and neither finished nor abandoned (by a process that died) take
+     * room without being in any listing, else NULL: passes all of them to `fn`, `dir` and
+     * everything below. unfinished_remove() takes path and token back. [any]
+     */
+    kwr_status (*unfinished)(kwr_storage *storage, kwr_storage_dir *dir, kwr_unfinished_fn fn,
+                             void *ctx, kwr_error *err);
+    kwr_status (*unfinished_remove)(kwr_storage *storage, kwr_storage_dir *dir, const char *path,
+                                    const char *token, kwr_error *err);
 } kwr_storage_ops;
 
 struct kwr_storage {

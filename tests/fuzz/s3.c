@@ -156,14 +156,19 @@ static void write_uploads(kwr_buffer *uploads, kwr_buffer *out) {
 
 static void read_uploads(kwr_slice body) {
     kwr_buffer uploads = { .env = fuzz_env() }, again = uploads, written = uploads;
+    kwr_s3_marker next = { .key = { .env = fuzz_env() }, .upload = { .env = fuzz_env() } };
     kwr_error err = { 0 };
-    const kwr_status status = kwr_s3_read_uploads(body, UPLOADS_MAX, &uploads, &err);
+    const kwr_status status = kwr_s3_read_uploads(body, UPLOADS_MAX, &uploads, &next, &err);
     FUZZ_MUST(status == KWR_OK || (status == KWR_ERR_CORRUPT && err.text[0] != '\0'));
     if (status == KWR_OK) {
         write_uploads(&uploads, &written);
-        FUZZ_MUST(kwr_s3_read_uploads(slice_of(&written), UPLOADS_MAX, &again, &err) == KWR_OK);
+        FUZZ_MUST(kwr_s3_read_uploads(slice_of(&written), UPLOADS_MAX, &again, &next, &err) ==
+                  KWR_OK);
+        FUZZ_MUST(!next.more && next.key.size == 0 && next.upload.size == 0);
         FUZZ_MUST(same(&uploads, &again));
     }
+    kwr_buffer_free(&next.key);
+    kwr_buffer_free(&next.upload);
     kwr_buffer_free(&written);
     kwr_buffer_free(&again);
     kwr_buffer_free(&uploads);

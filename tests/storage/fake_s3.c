@@ -159,11 +159,49 @@ static void list(fake_s3 *f, const loopback_request *request, loopback_reply *re
     reply->body_size = size;
 }
 
-static void list_uploads(fake_s3 *f, loopback_reply *reply) {
-    char *text = NULL, entry[KEY + 200];
-    size_t size = 0;
+/* Sorted by key, then id. */
+static void sort_uploads(fake_s3 *f) {
+    upload *sorted = NULL;
+    while (f->uploads != NULL) {
+        upload *u = f->uploads, **at = &sorted;
+        f->uploads = u->next;
+        while (*at != NULL && (strcmp((*at)->key, u->key) < 0 ||
+                               (strcmp((*at)->key, u->key) == 0 && (*at)->id < u->id)))
+            at = &(*at)->next;
+        u->next = *at;
+        *at = u;
+    }
+    f->uploads = sorted;
+}
+
+static void list_uploads(fake_s3 *f, const loopback_request *request, loopback_reply *reply) {
+    char *text = NULL, entry[2 * KEY + 300], prefix[KEY] = "", key[KEY] = "", id[64] = "",
+         number[16] = "1000";
+    unsigned long long after = 0;
+    size_t size = 0, count = 0;
+    loopback_param(request, "prefix", prefix, sizeof prefix);
+    loopback_param(request, "key-marker", key, sizeof key);
+    if (loopback_param(request, "upload-id-marker", id, sizeof id))
+        cr_assert(sscanf(id, "id %llu", &after) == 1, "%s", id);
+    loopback_param(request, "max-uploads", number, sizeof number);
+    size_t max = strtoull(number, NULL, 10);
+    if (max > f->options.list_page) max = f->options.list_page;
+    sort_uploads(f);
+    const upload *last = NULL;
     add(&text, &size, "<ListMultipartUploadsResult>");
     for (upload *u = f->uploads; u != NULL; u = u->next) {
+        const int order = strcmp(u->key, key);
+        if (strncmp(u->key, prefix, strlen(prefix)) != 0) continue;
+        if (key[0] != '\0' && (order < 0 || (order == 0 && u->id <= after))) continue;
+        if (count++ == max) {
+            snprintf(entry, sizeof entry,
+                     "<IsTruncated>true</IsTruncated><NextKeyMarker>%s</NextKeyMarker>"
+                     "<NextUploadIdMarker>id %llu</NextUploadIdMarker>",
+                     last->key, (unsigned long long)last->id);
+            add(&text, &size, entry);
+            break;
+        }
+        last = u;
         snprintf(entry, sizeof entry, "<Upload><Key>%s</Key><UploadId>id %llu</UploadId></Upload>",
                  u->key, (unsigned long long)u->id);
         add(&text, &size, entry);
@@ -295,7 +333,7 @@ static void serve(fake_s3 *f, const loopback_request *request, loopback_reply *r
         refuse(reply, 400, "IncompleteBody");
     } else if (key[0] == '\0') {
         if (loopback_param(request, "uploads", value, sizeof value))
-            list_uploads(f, reply);
+            list_uploads(f, request, reply);
         else
             list(f, request, reply);
     } else if (strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0) {

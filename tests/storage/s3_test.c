@@ -188,10 +188,14 @@ KWR_TEST(s3, an_unfinished_upload_has_its_own_key_and_its_own_id) {
                                  "4%20%2B";
     kwr_error err = { 0 };
     kwr_buffer out = { .env = kwr_test_env() };
-    KWR_MUST_ERR(kwr_s3_read_uploads((kwr_slice){ BODY, sizeof BODY - 1 }, 10, &out, &err), err);
+    kwr_s3_marker next = { .key = { .env = kwr_test_env() }, .upload = { .env = kwr_test_env() } };
+    KWR_MUST_ERR(kwr_s3_read_uploads((kwr_slice){ BODY, sizeof BODY - 1 }, 10, &out, &next, &err),
+                 err);
+    cr_assert(!next.more && next.key.size == 0);
     cr_assert(out.size == sizeof WANTED && memcmp(out.data, WANTED, sizeof WANTED) == 0);
     out.size = 0;
-    KWR_MUST_ERR(kwr_s3_read_uploads((kwr_slice){ BODY, sizeof BODY - 1 }, 1, &out, &err), err);
+    KWR_MUST_ERR(kwr_s3_read_uploads((kwr_slice){ BODY, sizeof BODY - 1 }, 1, &out, &next, &err),
+                 err);
     cr_assert(out.size == 4 && memcmp(out.data, WANTED, 4) == 0, "the first, and no more");
     kwr_buffer_free(&out);
 }
