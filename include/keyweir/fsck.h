@@ -144,10 +144,11 @@ typedef struct kwr_gc_result {
 /*
  * Removes what no checkpoint needs: slots below the log's floor first, then directories of
  * checkpoints that no slot names, then data files that no checkpoint uses, and files that storage
- * knows to have no end; only names of the library's grammar. Of a job whose log or a manifest cannot be read, or whose lock is held,
- * nothing is removed: KWR_ERR_CORRUPT, _MISSING, _FORMAT, _IO, KWR_ERR_LOCKED; with `job` NULL the
- * other jobs are worked on all the same, and the first failure is returned. Can be repeated and
- * interrupted at any point. Set out->struct_size first; it is filled in after a failure too. [any]
+ * knows to have no end; only names of the library's grammar. Of a job whose log or a manifest
+ * cannot be read, or whose lock is held, nothing is removed: KWR_ERR_CORRUPT, _MISSING, _FORMAT,
+ * _IO, KWR_ERR_LOCKED; with `job` NULL the other jobs are worked on all the same, and the first
+ * failure is returned. Can be repeated and interrupted at any point. Set out->struct_size first; it
+ * is filled in after a failure too. [any]
  */
 KWR_API KWR_CHECK kwr_status kwr_gc(const kwr_gc_options *options, kwr_gc_result *out,
                                     kwr_error *err);
