@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/planted.h"
 #include "base/thread.h"
+#include "snapshot/page_deltas.h"
 
 enum {
     DELTAS_MAX = 64, /* of one page, of files in use: more than any tiers leave */
@@ -82,49 +83,48 @@ static kwr_status no_memory(kwr_error *err) {
 
 /* ---- one batch ---- */
 
-static kwr_status take_apart(const kwr_env *env, const kwr_data_file *file,
-                             const kwr_page_image *image, decoded *out, uint8_t *level,
+static kwr_status take_apart(const kwr_env *env, kwr_delta_batch *batch, decoded *out,
                              kwr_error *err) {
-    kwr_delta_batch batch;
-    KWR_TRY(kwr_delta_batch_open(image->bytes, image->size, &batch, err));
-    if (batch.from >= file->header.checkpoint)
-        return KWR_FAIL(err, KWR_ERR_CORRUPT, 0, "deltas go on top of a later checkpoint");
-    *level = batch.level;
     /* Each takes three bytes at least. */
-    if (batch.count > kwr_cursor_left(&batch.rest) / 3)
+    if (batch->count > kwr_cursor_left(&batch->rest) / 3)
         return KWR_FAIL(err, KWR_ERR_CORRUPT, 0, "a delta runs out of its batch");
-    out->deltas = kwr_alloc_array(env, batch.count, sizeof *out->deltas);
+    out->deltas = kwr_alloc_array(env, batch->count, sizeof *out->deltas);
     if (out->deltas == NULL) return no_memory(err);
-    out->count = batch.count;
+    out->count = batch->count;
     for (uint32_t i = 0; i < out->count; i++) {
-        const kwr_status status = kwr_delta_batch_next(&batch, &out->deltas[i], err);
+        const kwr_status status = kwr_delta_batch_next(batch, &out->deltas[i], err);
         if (status != KWR_OK) return status;
     }
     kwr_delta none;
-    const kwr_status end = kwr_delta_batch_next(&batch, &none, err);
+    const kwr_status end = kwr_delta_batch_next(batch, &none, err);
     return end == KWR_NOT_FOUND ? KWR_OK : end;
 }
 
-static kwr_status read_batch(const kwr_env *env, const kwr_data_file *file, uint32_t image_number,
-                             decoded *out, uint8_t *level, kwr_error *err) {
+static kwr_status read_batch(const kwr_env *env, const kwr_data_file *file, decoded *out,
+                             kwr_error *err) {
     kwr_data_entry entry;
-    (void)kwr_data_file_entry(file, image_number, &entry);
-    const size_t size = KWR_DATA_PREFIX_SIZE + (size_t)entry.stored;
-    uint8_t *stored = kwr_alloc(env, size);
-    out->bytes = kwr_alloc(env, entry.raw);
-    out->size = out->bytes == NULL ? 0 : entry.raw;
-    kwr_page_image image;
-    kwr_status status = stored == NULL || out->bytes == NULL ? no_memory(err) : KWR_OK;
-    if (status >= KWR_OK) status = kwr_data_file_read(file, entry.offset, stored, size, err);
-    if (status >= KWR_OK) status = kwr_data_image(file, &entry, stored, out->bytes, &image, err);
-    if (status >= KWR_OK && image.bytes != out->bytes) memcpy(out->bytes, image.bytes, image.size);
-    kwr_free(env, stored, size);
+    kwr_delta_batch batch;
+    (void)kwr_data_file_entry(file, out->image, &entry);
+    kwr_status status = kwr_page_deltas_open(env, file, &entry, &out->bytes, &batch, err);
+    out->size = entry.raw;
     KWR_TRY(status);
-    image.bytes = out->bytes;
     kwr_error why = { 0 };
-    status = take_apart(env, file, &image, out, level, &why);
+    status = take_apart(env, &batch, out, &why);
     if (status == KWR_ERR_CORRUPT) return kwr_data_image_fault(file, &entry, status, why.text, err);
     if (status < KWR_OK && err != NULL) *err = why;
+    return status;
+}
+
+/* What all of a file's say. */
+static kwr_status read_level(const kwr_env *env, const kwr_data_file *file, uint32_t image,
+                             uint8_t *level, kwr_error *err) {
+    kwr_data_entry entry;
+    kwr_delta_batch batch;
+    uint8_t *bytes;
+    (void)kwr_data_file_entry(file, image, &entry);
+    const kwr_status status = kwr_page_deltas_open(env, file, &entry, &bytes, &batch, err);
+    if (status >= KWR_OK) *level = batch.level;
+    kwr_free(env, bytes, entry.raw);
     return status;
 }
 
@@ -162,11 +162,10 @@ static kwr_status borrow(kwr_delta_files *f, uint32_t file, uint32_t image, deco
     *out = find_kept(f, file, image);
     kwr_mutex_unlock(&f->lock);
     if (*out != NULL) return KWR_OK;
-    uint8_t level;
     decoded *made = kwr_calloc(f->env, sizeof *made);
     if (made == NULL) return no_memory(err);
     *made = (decoded){ .file = file, .image = image, .users = 1 };
-    const kwr_status status = read_batch(f->env, f->files[file].file, image, made, &level, err);
+    const kwr_status status = read_batch(f->env, f->files[file].file, made, err);
     if (status < KWR_OK) {
         decoded_free(f->env, made);
         return status;
@@ -233,12 +232,8 @@ kwr_status kwr_delta_files_add(kwr_delta_files *f, const kwr_data_file *file,
     *d = (delta_file){ .file = file, .epoch = epoch };
     kwr_status status = list_batches(f, d, owned, state_ids);
     if (status < KWR_OK) (void)no_memory(err);
-    if (status >= KWR_OK && d->count > 0) {
-        decoded first = { 0 };
-        status = read_batch(f->env, file, d->batches[0].image, &first, level, err);
-        kwr_free(f->env, first.bytes, first.size);
-        kwr_free(f->env, first.deltas, first.count * sizeof *first.deltas);
-    }
+    if (status >= KWR_OK && d->count > 0)
+        status = read_level(f->env, file, d->batches[0].image, level, err);
     if (status < KWR_OK || d->count == 0) {
         kwr_free(f->env, d->batches, d->capacity * sizeof *d->batches);
         return status;

@@ -116,23 +116,36 @@ static kwr_status no_memory(kwr_error *err) {
     return KWR_FAIL(err, KWR_ERR_NOMEM, 0, "no memory for the deltas of a checkpoint");
 }
 
-static kwr_status take_batch(kwr_page_deltas *d, const kwr_data_file *file,
-                             const kwr_page_image *image, uint8_t *level, kwr_error *err) {
-    const uint64_t version = file->header.checkpoint;
-    kwr_delta_batch batch;
-    KWR_TRY(kwr_delta_batch_open(image->bytes, image->size, &batch, err));
-    if (batch.from >= version)
-        return KWR_FAIL(err, KWR_ERR_CORRUPT, 0, "deltas go on top of a later checkpoint");
-    if (level != NULL) *level = batch.level;
+kwr_status kwr_page_deltas_open(const kwr_env *env, const kwr_data_file *file,
+                                const kwr_data_entry *entry, uint8_t **bytes, kwr_delta_batch *out,
+                                kwr_error *err) {
+    const size_t size = KWR_DATA_PREFIX_SIZE + (size_t)entry->stored;
+    uint8_t *stored = kwr_alloc(env, size), *plain = *bytes = kwr_alloc(env, entry->raw);
+    kwr_page_image image;
+    kwr_status status = stored == NULL || plain == NULL ? no_memory(err) : KWR_OK;
+    if (status >= KWR_OK) status = kwr_data_file_read(file, entry->offset, stored, size, err);
+    if (status >= KWR_OK) status = kwr_data_image(file, entry, stored, plain, &image, err);
+    if (status >= KWR_OK && image.bytes != plain) memcpy(plain, image.bytes, image.size);
+    kwr_free(env, stored, size);
+    KWR_TRY(status);
+    kwr_error why = { 0 };
+    status = kwr_delta_batch_open(plain, image.size, out, &why);
+    if (status >= KWR_OK && out->from >= file->header.checkpoint)
+        status = KWR_FAIL(&why, KWR_ERR_CORRUPT, 0, "deltas go on top of a later checkpoint");
+    return status < KWR_OK ? kwr_data_image_fault(file, entry, status, why.text, err) : KWR_OK;
+}
+
+static kwr_status take_batch(kwr_page_deltas *d, const kwr_data_file *file, uint32_t key_group,
+                             kwr_delta_batch *batch, kwr_error *err) {
     for (;;) {
         kwr_delta delta;
-        const kwr_status status = kwr_delta_batch_next(&batch, &delta, err);
+        const kwr_status status = kwr_delta_batch_next(batch, &delta, err);
         if (status != KWR_OK) return status == KWR_NOT_FOUND ? KWR_OK : status;
         const kwr_status added = add(d, &(link){ .page_id = delta.page_id,
-                                                 .version = version,
+                                                 .version = file->header.checkpoint,
                                                  .bytes = delta.bytes,
                                                  .size = delta.size,
-                                                 .key_group = image->key_group });
+                                                 .key_group = key_group });
         if (added == KWR_ERR_CORRUPT)
             return KWR_FAIL(err, added, 0, "page %llu has two deltas of one checkpoint",
                             (unsigned long long)delta.page_id);
@@ -146,22 +159,14 @@ static kwr_status read_batch(kwr_page_deltas *d, const kwr_data_file *file,
     if (!kwr_grow_array(d->env, (void **)&d->batches, &d->batch_capacity, d->batch_count + 1,
                         sizeof *d->batches))
         return no_memory(err);
-    const size_t size = KWR_DATA_PREFIX_SIZE + (size_t)entry->stored;
-    uint8_t *stored = kwr_alloc(d->env, size), *plain = kwr_alloc(d->env, entry->raw);
-    kwr_page_image image;
-    kwr_status status = stored == NULL || plain == NULL ? no_memory(err) : KWR_OK;
-    if (status >= KWR_OK) status = kwr_data_file_read(file, entry->offset, stored, size, err);
-    if (status >= KWR_OK) status = kwr_data_image(file, entry, stored, plain, &image, err);
-    if (status >= KWR_OK && image.bytes != plain) memcpy(plain, image.bytes, image.size);
-    kwr_free(d->env, stored, size);
-    if (status < KWR_OK) {
-        kwr_free(d->env, plain, entry->raw);
-        return status;
-    }
-    d->batches[d->batch_count++] = (batch_bytes){ plain, entry->raw };
-    image.bytes = plain;
+    uint8_t *bytes;
+    kwr_delta_batch batch;
+    kwr_status status = kwr_page_deltas_open(d->env, file, entry, &bytes, &batch, err);
+    if (bytes != NULL) d->batches[d->batch_count++] = (batch_bytes){ bytes, entry->raw };
+    KWR_TRY(status);
+    if (level != NULL) *level = batch.level;
     kwr_error why = { 0 };
-    status = take_batch(d, file, &image, level, &why);
+    status = take_batch(d, file, entry->key_group, &batch, &why);
     if (status == KWR_ERR_CORRUPT) return kwr_data_image_fault(file, entry, status, why.text, err);
     if (status < KWR_OK && err != NULL) *err = why;
     return status;

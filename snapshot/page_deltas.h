@@ -17,6 +17,13 @@ typedef struct kwr_page_deltas kwr_page_deltas;
 
 kwr_page_deltas *kwr_page_deltas_new(const kwr_env *env); /* NULL: no memory */
 void kwr_page_deltas_free(kwr_page_deltas *deltas);       /* NULL is a no-op */
+/*
+ * Reads the batch of an entry, compares it with its digest, and opens it. *bytes, entry->raw of
+ * them, are the caller's, also after a failure (then maybe NULL). [any]
+ */
+kwr_status kwr_page_deltas_open(const kwr_env *env, const kwr_data_file *file,
+                                const kwr_data_entry *entry, uint8_t **bytes, kwr_delta_batch *out,
+                                kwr_error *err);
 /* Does the checkpoint use a batch of this file (its index is loaded)? */
 bool kwr_page_deltas_in(const kwr_data_file *file);
 /* Reads all batches of a file in use and in `key_groups`. *level, if any, is that of its batches.

@@ -32,10 +32,10 @@ enum {
     KWR_STORAGE_PREFIXES = 16,
 };
 
-/* All functions may be called from any thread; distinct writers and readers at the same time. */
 /* `path` is relative to the directory, its parts separated by '/'. */
 typedef kwr_status (*kwr_unfinished_fn)(void *ctx, const char *path, const char *token);
 
+/* All functions may be called from any thread; distinct writers and readers at the same time. */
 typedef struct kwr_storage_ops {
     size_t struct_size;
     void (*close)(kwr_storage *storage);
