@@ -29,7 +29,9 @@ typedef struct gc_job {
     size_t manifest_count, manifest_capacity;
     kwr_census_needs needs;
     kwr_buffer unfinished; /* path, NUL, token, NUL of files without an end */
-    uint64_t newest;       /* what attempts below left may go */
+    kwr_status unlisted;   /* a failure: they are not known */
+    kwr_error why_unlisted;
+    uint64_t newest; /* what attempts below left may go */
 } gc_job;
 
 /* ---- knowing what is needed ---- */
@@ -141,11 +143,12 @@ static kwr_status survey(gc_job *job, kwr_error *err) {
         KWR_TRY(publish_fence(job, err));
     }
     KWR_TRY(kwr_census_take(&job->dirs, &job->census, err));
-    const kwr_status listed =
-        kwr_storage_unfinished(job->dirs.storage, job->dirs.root, on_unfinished, job, err);
-    if (listed == KWR_ERR_NOMEM)
-        return KWR_FAIL(err, listed, 0, "no memory for the files of job '%s'", job->dirs.job);
-    KWR_TRY(listed);
+    /* Stores allow that apart from all else, or do not know it: files are collected without. */
+    job->unlisted = kwr_storage_unfinished(job->dirs.storage, job->dirs.root, on_unfinished, job,
+                                           &job->why_unlisted);
+    if (job->unlisted == KWR_ERR_NOMEM)
+        return KWR_FAIL(err, KWR_ERR_NOMEM, 0, "no memory for the files of job '%s'",
+                        job->dirs.job);
     KWR_TRY(read_log(job, err));
     KWR_TRY(read_manifests(job, err));
     uint64_t newest = job->log.count == 0 ? 0 : job->log.slots[job->log.count - 1].generation;
@@ -337,7 +340,23 @@ static void collect_unfinished(gc_job *job, const char *path, const char *token)
                     status < KWR_OK ? "could not be removed" : "removed", why.text);
 }
 
+static void tell_unlisted(gc_job *job) {
+    char text[KWR_ERROR_TEXT_MAX + 256];
+    job->result->failed++;
+    if (job->options->found == NULL) return;
+    snprintf(text, sizeof text,
+             "job '%s': what was begun and never ended is not known and stays: %s", job->dirs.job,
+             job->why_unlisted.text);
+    const kwr_fsck_finding finding = { .struct_size = sizeof finding,
+                                       .kind = KWR_FSCK_UNREADABLE,
+                                       .status = job->unlisted,
+                                       .job = job->dirs.job,
+                                       .text = text };
+    job->options->found(job->options->ctx, &finding);
+}
+
 static void sweep_unfinished(gc_job *job) {
+    if (job->unlisted < KWR_OK) tell_unlisted(job);
     for (size_t at = 0; at < job->unfinished.size;) {
         const char *path = (const char *)job->unfinished.data + at;
         const char *token = path + strlen(path) + 1;

@@ -136,7 +136,7 @@ typedef struct kwr_gc_result {
     uint64_t leftover_bytes; /* in them */
     uint64_t removed;
     uint64_t removed_bytes;
-    uint64_t failed;      /* could not be removed */
+    uint64_t failed;      /* could not be removed, or not listed */
     uint64_t in_progress; /* left alone */
     uint64_t foreign;     /* left alone */
 } kwr_gc_result;

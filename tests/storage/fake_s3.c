@@ -193,7 +193,11 @@ static void list_uploads(fake_s3 *f, const loopback_request *request, loopback_r
         const int order = strcmp(u->key, key);
         if (strncmp(u->key, prefix, strlen(prefix)) != 0) continue;
         if (key[0] != '\0' && (order < 0 || (order == 0 && u->id <= after))) continue;
-        if (count++ == max) {
+        if (count++ == max && f->options.no_markers) {
+            add(&text, &size, "<IsTruncated>true</IsTruncated>");
+            break;
+        }
+        if (count > max) {
             snprintf(entry, sizeof entry,
                      "<IsTruncated>true</IsTruncated><NextKeyMarker>%s</NextKeyMarker>"
                      "<NextUploadIdMarker>id %llu</NextUploadIdMarker>",

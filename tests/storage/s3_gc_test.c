@@ -16,13 +16,13 @@ typedef struct bucket {
     char told[4096];
 } bucket;
 
-static void bucket_open(bucket *b) {
+static void bucket_open(bucket *b, const fake_s3_options *options) {
     char uri[512], whole[600];
     kwr_error err = { 0 };
     memset(b, 0, sizeof *b);
     setenv("AWS_ACCESS_KEY_ID", "key_id", 1);
     setenv("AWS_SECRET_ACCESS_KEY", "very/secret", 1);
-    b->fake = fake_s3_open(NULL);
+    b->fake = fake_s3_open(options);
     fake_s3_uri(b->fake, 2000, uri, sizeof uri);
     snprintf(whole, sizeof whole, "%s&part_size=5242880&parallel=1", uri);
     KWR_MUST_ERR(kwr_storage_open(kwr_test_env(), whole, true, &b->storage, &err), err);
@@ -76,7 +76,7 @@ KWR_TEST(s3_gc, gives_up_uploads_of_older_attempts_and_nothing_else) {
     bucket b;
     kwr_error err = { 0 };
     mini_job job = { 0 };
-    bucket_open(&b);
+    bucket_open(&b, NULL);
     KWR_MUST_ERR(mini_start(&job, kwr_test_env(), b.storage, &err), err);
     KWR_MUST_ERR(mini_checkpoint(&job, 50, 1, &err), err);
     mini_stop(&job);
@@ -111,16 +111,20 @@ KWR_TEST(s3_gc, gives_up_uploads_of_older_attempts_and_nothing_else) {
     bucket_close(&b);
 }
 
-KWR_TEST(s3_gc, tells_an_upload_that_cannot_be_given_up) {
-    bucket b;
+static void two_attempts(bucket *b) {
     kwr_error err = { 0 };
     mini_job job = { 0 };
-    bucket_open(&b);
     for (uint32_t i = 1; i < 3; i++) {
-        KWR_MUST_ERR(mini_start(&job, kwr_test_env(), b.storage, &err), err);
+        KWR_MUST_ERR(mini_start(&job, kwr_test_env(), b->storage, &err), err);
         KWR_MUST_ERR(mini_checkpoint(&job, 50, i, &err), err);
         mini_stop(&job);
     }
+}
+
+KWR_TEST(s3_gc, tells_an_upload_that_cannot_be_given_up) {
+    bucket b;
+    bucket_open(&b, NULL);
+    two_attempts(&b);
     begin(&b, "job", "shared", "1-count-0-98.kwp");
     kwr_gc_result result = collect(&b, false, false);
     cr_assert_eq(result.leftovers, 1);
@@ -135,5 +139,25 @@ KWR_TEST(s3_gc, tells_an_upload_that_cannot_be_given_up) {
     cr_assert(result.removed == 0 && result.failed == 1, "%s", b.told);
     cr_assert(strstr(b.told, "could not be removed") != NULL, "%s", b.told);
     cr_assert_eq(fake_s3_uploads(b.fake), 1);
+    bucket_close(&b);
+}
+
+/* A server that says there is more, but not where, is not asked for ever; one may also forbid the
+ * list. Files are collected all the same. */
+KWR_TEST(s3_gc, uploads_that_cannot_be_listed_stay_and_that_is_told) {
+    const fake_s3_options options = { .no_markers = true };
+    bucket b;
+    bucket_open(&b, &options);
+    two_attempts(&b);
+    fake_s3_put(b.fake, "some/prefix/job/shared/1-count-0-90.kwp", "leftover", 8);
+    for (int i = 0; i < 4; i++)
+        begin(&b, "job", "shared", "1-count-0-98.kwp");
+    const kwr_gc_result result = collect(&b, true, false);
+    cr_assert(result.removed == 1 && result.failed == 1, "%s", b.told);
+    cr_assert(strstr(b.told, "is not known and stays: ") != NULL &&
+                  strstr(b.told, "more pages, but not where they are") != NULL,
+              "%s", b.told);
+    cr_assert_eq(fake_s3_uploads(b.fake), 4);
+    cr_assert_eq(fake_s3_count(b.fake, "some/prefix/job/shared/1-count-0-90.kwp"), 0);
     bucket_close(&b);
 }
