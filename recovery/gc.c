@@ -351,6 +351,7 @@ static void tell_unlisted(gc_job *job) {
                                        .kind = KWR_FSCK_UNREADABLE,
                                        .status = job->unlisted,
                                        .job = job->dirs.job,
+                                       .file = "shared/",
                                        .text = text };
     job->options->found(job->options->ctx, &finding);
 }

@@ -153,6 +153,28 @@ static void seal(uint8_t *bytes, size_t size, kwr_manifest_file *file) {
     file->footer = kwr_digest_of(foot, KWR_DATA_FOOTER_SIZE);
 }
 
+/* Pages put together one by one, with the deltas that are found for them. */
+static void restore_lazily(const kwr_slice *handle) {
+    kwr_backend_options options = backend_options();
+    options.loading = KWR_LOADING_LAZY;
+    options.load_share = KWR_LOAD_SHARE_NONE;
+    kwr_backend *backend = NULL;
+    kwr_error err = { 0 };
+    kwr_status status =
+        kwr_snapshot_restore(&options, fuzz_storage(), "job", handle, 1, &backend, &err);
+    if (status == KWR_OK) {
+        const kwr_engine_ops *ops;
+        status = kwr_backend_load(backend);
+        if (status == KWR_OK)
+            FUZZ_MUST(kwr_store_check(kwr_backend_engine(backend, &ops), &err) == KWR_OK);
+        else
+            err = *kwr_backend_error(backend);
+        kwr_backend_close(backend);
+    }
+    FUZZ_MUST(status == KWR_OK || status == KWR_ERR_CORRUPT || status == KWR_ERR_FORMAT);
+    FUZZ_MUST(status == KWR_OK || err.text[0] != '\0');
+}
+
 static void restore(const kwr_subtask_part *part) {
     kwr_bytes handle = { 0 };
     kwr_error err;
@@ -174,6 +196,7 @@ static void restore(const kwr_subtask_part *part) {
         FUZZ_MUST(err.status == KWR_ERR_CORRUPT || err.status == KWR_ERR_FORMAT);
         FUZZ_MUST(err.text[0] != '\0');
     }
+    restore_lazily(handles);
     kwr_bytes_free(&handle);
 }
 
