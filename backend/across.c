@@ -98,6 +98,7 @@ static kwr_status walk_groups(walk *w, kwr_error *err) {
 static kwr_status walk_state(const kwr_view *view, size_t state, const kwr_slice *name,
                              kwr_key_fn fn, void *fn_ctx, kwr_error *err) {
     if (state >= view->table->count) return no_such_state(view, state, err);
+    KWR_TRY(kwr_view_use(view, false, err));
     walk w = { .view = view,
                .info = &view->table->states[state],
                .one_name = name != NULL,
@@ -183,6 +184,7 @@ static kwr_status count_group(const kwr_view *view, size_t state, uint32_t key_g
     const kwr_state_info *info = &view->table->states[state];
     kwr_state_count count = { 0 };
     KWR_TRY(check_group(view, info, key_group, err));
+    KWR_TRY(kwr_view_use(view, false, err));
     KWR_TRY(add_group(view, info, key_group, &count, err));
     size_out(&count, out);
     return KWR_OK;
@@ -199,6 +201,7 @@ kwr_status kwr_view_get_group_size(const kwr_view *view, size_t state, uint32_t 
 static kwr_status count_state(const kwr_view *view, size_t state, kwr_state_size *out,
                               kwr_error *err) {
     if (state >= view->table->count) return no_such_state(view, state, err);
+    KWR_TRY(kwr_view_use(view, false, err));
     kwr_state_count count;
     const kwr_state_info *info = &view->table->states[state];
     const kwr_status status = view->ops->view_count(view->engine_view, info->id, &count);
@@ -293,6 +296,7 @@ static kwr_status walk_entries(const kwr_view *view, size_t state, uint32_t key_
     if (state >= view->table->count) return no_such_state(view, state, err);
     const kwr_state_info *info = &view->table->states[state];
     KWR_TRY(check_group(view, info, key_group, err));
+    KWR_TRY(kwr_view_use(view, false, err));
     entry_walk e = { .walk = { .view = view, .info = info }, .fn = fn, .fn_ctx = ctx };
     const kwr_status status =
         view->ops->view_walk(view->engine_view, info->id, key_group, on_entry, &e);

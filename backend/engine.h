@@ -271,6 +271,9 @@ typedef struct kwr_engine_ops {
      * images in later views are greater if they changed after this view. At least
      * KWR_EPOCH_RESTORED. [any] */
     uint64_t (*view_epoch)(const kwr_engine_view *view);
+    /* Nothing of this key group is read through the view any more: whatever it kept of it for the
+     * view's sake, the owner need not. NULL: that would spare nothing. [any] */
+    void (*view_pass)(kwr_engine_view *view, uint32_t key_group);
 
     /*
      * Native restore into an engine without entries: install() may be called by several threads at

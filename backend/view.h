@@ -28,6 +28,7 @@ struct kwr_view {
     kwr_limits limits; /* complete */
     /* only for backend/view.c */
     _Atomic uint32_t users; /* its holder, and the calls that are using it */
+    atomic_bool spent;      /* only its release is left */
     kwr_state_table states; /* what `table` points to */
     struct kwr_state_store *store;
     struct kwr_backend_shared *shared;
@@ -39,6 +40,9 @@ struct kwr_view {
  */
 void kwr_view_enter(const kwr_view *view);
 void kwr_view_leave(const kwr_view *view);
+/* The call that begins is its last, or reading it goes on as ever. KWR_ERR_MISUSE: the last was
+ * before. */
+kwr_status kwr_view_use(const kwr_view *view, bool last, kwr_error *err);
 
 /* An engine that need not be in the registry, and what only tests change of it. */
 typedef struct kwr_engine_choice {

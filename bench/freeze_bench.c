@@ -279,56 +279,81 @@ static void make_dirs(const char *dir) {
     }
 }
 
+typedef struct during {
+    bench_times times;
+    double rate;
+    uint64_t copies, bytes, raw, ns;
+} during;
+
+/* One checkpoint with the owner at work. `last_use`: what is written is let go at once. */
+static void write_while_running(task *t, kwr_storage *storage, unsigned number, bool last_use,
+                                during *out) {
+    kwr_backend_stats before = { .struct_size = sizeof before };
+    kwr_backend_stats after = before;
+    writing w = { .target = { .struct_size = sizeof w.target,
+                              .env = t->env,
+                              .storage = storage,
+                              .job = job_name,
+                              .operator_id = "count",
+                              .generation = 1,
+                              .checkpoint = number,
+                              .sequence = (uint64_t)number * 1000,
+                              .last_use = last_use } };
+    kwr_backend_get_stats(t->backend, &before);
+    bench_must(kwr_backend_freeze(t->backend, &w.view), kwr_backend_error(t->backend), "freeze");
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, write_snapshot, &w) != 0) exit(1);
+    out->rate += run_until(t, &w.done, 0, &out->times);
+    pthread_join(thread, NULL);
+    kwr_view_release(w.view);
+    bench_must(w.status, &w.err, "snapshot");
+    kwr_backend_get_stats(t->backend, &after);
+    out->copies += after.copies - before.copies;
+    out->bytes += w.result.bytes_written;
+    out->raw += w.result.raw_bytes;
+    out->ns += w.ns;
+    kwr_bytes_free(&w.result.handle);
+    settle(t);
+}
+
 static void bench_writing(task *t) {
     kwr_error err;
     kwr_storage *storage;
     make_dirs(t->set->dir);
     clear_job(t);
     bench_must(kwr_storage_open(t->env, t->set->dir, true, &storage, &err), &err, t->set->dir);
-    double before = 0, during = 0;
-    static bench_times times[2]; /* without, during */
-    uint64_t bytes = 0, raw = 0, ns = 0;
-    for (unsigned round = 0; round < t->set->rounds; round++) {
-        before += run_until(t, NULL, t->set->seconds, &times[0]);
-        writing w = { .target = { .struct_size = sizeof w.target,
-                                  .env = t->env,
-                                  .storage = storage,
-                                  .job = job_name,
-                                  .operator_id = "count",
-                                  .generation = 1,
-                                  .checkpoint = round + 1,
-                                  .sequence = (uint64_t)round * 1000 } };
-        bench_must(kwr_backend_freeze(t->backend, &w.view), kwr_backend_error(t->backend),
-                   "freeze");
-        pthread_t thread;
-        if (pthread_create(&thread, NULL, write_snapshot, &w) != 0) exit(1);
-        during += run_until(t, &w.done, 0, &times[1]);
-        pthread_join(thread, NULL);
-        kwr_view_release(w.view);
-        bench_must(w.status, &w.err, "snapshot");
-        bytes += w.result.bytes_written;
-        raw += w.result.raw_bytes;
-        ns += w.ns;
-        kwr_bytes_free(&w.result.handle);
-        settle(t);
+    double before = 0;
+    static bench_times without;
+    static during d[2];
+    const unsigned rounds = t->set->rounds;
+    for (unsigned round = 0; round < rounds; round++) {
+        before += run_until(t, NULL, t->set->seconds, &without);
+        for (unsigned last_use = 0; last_use < 2; last_use++)
+            write_while_running(t, storage, 1 + 2 * round + last_use, last_use, &d[last_use]);
     }
     kwr_storage_close(storage);
     clear_job(t);
-    const unsigned rounds = t->set->rounds;
-    say_times(t, "no checkpoint", &times[0], before / rounds);
-    say_times(t, "checkpoint", &times[1], during / rounds);
-    say_histogram(t, &times[0], &times[1]);
-    bench_say(t->b,
-              "  writing        %.2f GB of state, %.2f GB stored, %.2f s a snapshot\n"
-              "  rate while writing / before %.2f   (%.2f / %.2f M/s)\n",
-              (double)raw / rounds / 1e9, (double)bytes / rounds / 1e9, (double)ns / rounds / 1e9,
-              during / before, during / rounds / 1e6, before / rounds / 1e6);
-    bench_json(t->b, "writing",
-               "\"entries\":%" PRIu64 ",\"raw_bytes\":%" PRIu64 ",\"stored_bytes\":%" PRIu64
-               ",\"snapshot_ns\":%" PRIu64
-               ",\"per_second_before\":%.0f,\"per_second_during\":%.0f,\"ratio\":%.3f",
-               t->entries, raw / rounds, bytes / rounds, ns / rounds, before / rounds,
-               during / rounds, during / before);
+    say_times(t, "no checkpoint", &without, before / rounds);
+    for (unsigned i = 0; i < 2; i++) {
+        const char *what = i == 0 ? "checkpoint, view kept" : "checkpoint, view let go";
+        say_times(t, what, &d[i].times, d[i].rate / rounds);
+        bench_say(t->b,
+                  "  writing        %.2f GB of state, %.2f GB stored, %.2f s a snapshot, "
+                  "%" PRIu64 " pages copied\n"
+                  "  rate while writing / before %.2f   (%.2f / %.2f M/s)\n",
+                  (double)d[i].raw / rounds / 1e9, (double)d[i].bytes / rounds / 1e9,
+                  (double)d[i].ns / rounds / 1e9, d[i].copies / rounds, d[i].rate / before,
+                  d[i].rate / rounds / 1e6, before / rounds / 1e6);
+        bench_json(t->b, "writing",
+                   "\"entries\":%" PRIu64 ",\"let_go\":%s,\"raw_bytes\":%" PRIu64
+                   ",\"stored_bytes\":%" PRIu64 ",\"snapshot_ns\":%" PRIu64
+                   ",\"copies\":%" PRIu64
+                   ",\"per_second_before\":%.0f,\"per_second_during\":%.0f,\"ratio\":%.3f",
+                   t->entries, i == 0 ? "false" : "true", d[i].raw / rounds, d[i].bytes / rounds,
+                   d[i].ns / rounds, d[i].copies / rounds, before / rounds, d[i].rate / rounds,
+                   d[i].rate / before);
+    }
+    say_histogram(t, &without, &d[1].times);
 }
 
 /* ---- all of it ---- */

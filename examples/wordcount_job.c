@@ -37,7 +37,7 @@ typedef struct wordcount {
     eng_output_dir output;
     kwr_lock *output_lock;
     kwr_storage *storage;
-    kwr_storage *remote, *local; /* with --local-copy: what storage stands on */
+    kwr_storage *remote, *limited, *local, *copying; /* what it stands on; NULL: not asked for */
     kwr_job *job;
     kwr_job_info info;
     eng_engine *engine;
@@ -401,13 +401,22 @@ static kwr_status name_state_directory(wordcount *wc, kwr_error *err) {
     return KWR_OK;
 }
 
+/* Each stands on the one before: what --checkpoints names, the limit, the local copies. */
 static kwr_status open_storage(wordcount *wc, kwr_error *err) {
     const wc_options *options = wc->options;
-    if (options->local_copy == NULL)
-        return kwr_storage_open(wc->env, options->root, true, &wc->storage, err);
+    const kwr_storage_rates rates = { .struct_size = sizeof rates,
+                                      .write_bytes_per_second = options->write_rate };
     ENG_TRY(kwr_storage_open(wc->env, options->root, true, &wc->remote, err));
+    wc->storage = wc->remote;
+    if (options->write_rate > 0) {
+        ENG_TRY(kwr_storage_limited_open(wc->env, wc->remote, &rates, &wc->limited, err));
+        wc->storage = wc->limited;
+    }
+    if (options->local_copy == NULL) return KWR_OK;
     ENG_TRY(kwr_storage_open(wc->env, options->local_copy, true, &wc->local, err));
-    return kwr_storage_local_copy_open(wc->env, wc->remote, wc->local, &wc->storage, err);
+    ENG_TRY(kwr_storage_local_copy_open(wc->env, wc->storage, wc->local, &wc->copying, err));
+    wc->storage = wc->copying;
+    return KWR_OK;
 }
 
 static void report_restored(wordcount *wc) {
@@ -477,8 +486,9 @@ static void close_all(wordcount *wc) {
     free(wc->sinks);
     free(wc->counts);
     free(wc->sources);
-    kwr_storage_close(wc->storage);
+    kwr_storage_close(wc->copying);
     kwr_storage_close(wc->local);
+    kwr_storage_close(wc->limited);
     kwr_storage_close(wc->remote);
     if (wc->output_lock != NULL) wc->env->fs->unlock(wc->env->fs->ctx, wc->output_lock);
     if (wc->output.dir != NULL) eng_output_close(&wc->output);

@@ -31,6 +31,8 @@ static const char usage_text[] =
     "behind)\n"
     "  --local-copy DIR       keeps copies of checkpoints' data files there, on a disk of this\n"
     "                         machine, and restores from those that are sound\n"
+    "  --write-rate BYTES     checkpoints take at most so many bytes a second; 0: as fast as they\n"
+    "                         can (default)\n"
     "  --interval-ms T        time between checkpoints; 0: only the final one (default 1000)\n"
     "  --retain N             completed checkpoints kept (default 2)\n"
     "  --job NAME             name of the job below the checkpoint root (default wordcount)\n"
@@ -194,6 +196,7 @@ typedef enum option_id {
     OPTION_BACKEND,
     OPTION_STATE_DIRECTORY,
     OPTION_LOCAL_COPY,
+    OPTION_WRITE_RATE,
     OPTION_INTERVAL,
     OPTION_RETAIN,
     OPTION_JOB,
@@ -221,6 +224,7 @@ static const struct option_name {
     { "--backend", OPTION_BACKEND, true },
     { "--state-directory", OPTION_STATE_DIRECTORY, true },
     { "--local-copy", OPTION_LOCAL_COPY, true },
+    { "--write-rate", OPTION_WRITE_RATE, true },
     { "--interval-ms", OPTION_INTERVAL, true },
     { "--retain", OPTION_RETAIN, true },
     { "--job", OPTION_JOB, true },
@@ -257,6 +261,7 @@ static wc_parsed set_option(const struct option_name *option, const char *value,
         return usage("--backend: '%s' is neither memory nor rocksdb", value);
     case OPTION_STATE_DIRECTORY: return set_text(name, value, &out->state_directory);
     case OPTION_LOCAL_COPY: return set_text(name, value, &out->local_copy);
+    case OPTION_WRITE_RATE: return number(name, value, 0, UINT64_MAX, &out->write_rate);
     case OPTION_INTERVAL: return number(name, value, 0, INTERVAL_MAX, &out->interval_ms);
     case OPTION_RETAIN: return number32(name, value, 1, RETAIN_MAX, &out->retain);
     case OPTION_JOB:

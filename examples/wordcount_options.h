@@ -28,7 +28,8 @@ typedef struct wc_options {
     uint32_t max_parallelism; /* 0: as it was, or the default */
     uint64_t interval_ms;
     uint32_t retain;
-    uint64_t rate; /* 0: unlimited */
+    uint64_t rate;       /* 0: unlimited */
+    uint64_t write_rate; /* of checkpoints, bytes a second; 0: unlimited */
     uint64_t seed;
     bool seed_given;
     uint64_t inline_bytes;

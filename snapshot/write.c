@@ -125,6 +125,8 @@ static kwr_status write_groups(kwr_write_unit *w) {
                     ? kwr_canonical_images(view, key_group, &sink)
                     : view->ops->view_images(view->engine_view, key_group, &sink));
         KWR_TRY(kwr_write_deltas_flush(w));
+        if (job->target->last_use && view->ops->view_pass != NULL)
+            view->ops->view_pass(view->engine_view, key_group);
     }
     KWR_TRY(finish_file(w));
     if (w->deltas == NULL || w->deltas->writer.images == 0) return KWR_OK;
@@ -344,6 +346,7 @@ kwr_status kwr_snapshot_write(kwr_view *view, const kwr_snapshot_target *options
         return KWR_FAIL(err, KWR_ERR_MISUSE, 0, "kwr_snapshot_write: an argument is NULL");
     KWR_TRY(kwr_options_copy(options, &target, sizeof target, "kwr_snapshot_target", err));
     KWR_TRY(check_target(&target, err));
+    KWR_TRY(kwr_view_use(view, target.last_use, err));
     kwr_view_enter(view);
     kwr_write_job job = { .view = view, .target = &target, .cancel = cancel };
     const kwr_status status = write_all(&job, out, err);

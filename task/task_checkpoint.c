@@ -104,7 +104,8 @@ static kwr_status view_write(kwr_task *task, kwr_view **view, kwr_lineage *linea
                                    .inline_bytes = (size_t)inline_bytes,
                                    .threads = task->snapshot_threads,
                                    .limits = &task->limits,
-                                   .lineage = lineage };
+                                   .lineage = lineage,
+                                   .last_use = true };
     memcpy(target.job_uid, a->uid, sizeof target.job_uid);
     kwr_snapshot_result result = { 0 };
     /* What a failed write has used of the numbers is not known. */

@@ -194,6 +194,7 @@ static kwr_status check_state(audit *a, kwr_word word) {
                 add_block(a, &((const kwr_node *)kwr_word_address(top->words[i]))->block);
     for (uint32_t i = 0; i < e->group_count; i++) {
         a->key_group = e->group_first + i;
+        kwr_store_at_group(e, i);
         const kwr_node *leaf = e->two_level ? kwr_word_address(top->words[i / KWR_FAN_OUT]) : top;
         if (leaf == NULL) continue;
         KWR_TRY(check_hash(a, leaf->words[e->two_level ? i % KWR_FAN_OUT : i],
@@ -205,7 +206,7 @@ static kwr_status check_state(audit *a, kwr_word word) {
     return KWR_OK;
 }
 
-kwr_status kwr_store_check(kwr_engine *e, kwr_error *err) {
+static kwr_status check_all(kwr_engine *e, kwr_error *err) {
     audit a = { .e = e, .err = err };
     if (e->state_levels > 0) {
         const kwr_node *root = kwr_word_address(e->root);
@@ -235,4 +236,10 @@ kwr_status kwr_store_check(kwr_engine *e, kwr_error *err) {
     if (a.bytes != e->arena.used_bytes || a.blocks != e->arena.used_blocks)
         return BROKEN(&a, 7, "blocks are lost or counted wrong");
     return KWR_OK;
+}
+
+kwr_status kwr_store_check(kwr_engine *e, kwr_error *err) {
+    const kwr_status status = check_all(e, err);
+    kwr_store_at_group(e, KWR_NO_GROUP);
+    return status;
 }

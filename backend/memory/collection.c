@@ -20,6 +20,7 @@ typedef struct access {
 static kwr_status begin(kwr_engine *e, const kwr_address *at, bool write, access *a) {
     *a = (access){ .e = e, .at = at, .hash = at->entry_hash & e->hash_mask };
     KWR_TRY(kwr_word_at(e, at, a->hash, write, &a->word));
+    if (write) kwr_store_at_group(e, at->key_group - e->group_first);
     a->found = kwr_find_entry(a->word, at, a->hash, &a->hit);
     return KWR_OK;
 }

@@ -61,6 +61,7 @@ static kwr_node *own_or_make(kwr_engine *e, kwr_word *at, uint32_t width) {
 static uint32_t min_u32(uint32_t a, uint32_t b) { return a < b ? a : b; }
 
 kwr_node *kwr_directory_top(kwr_engine *e, uint32_t state) {
+    kwr_store_at_group(e, KWR_NO_GROUP);
     kwr_node *node = own(e, &e->root);
     if (node == NULL) return NULL;
     uint32_t index = state;
@@ -89,14 +90,17 @@ kwr_status kwr_directory_path(kwr_engine *e, uint32_t state, uint32_t key_group,
     out->top = node;
     out->count = 0;
     uint32_t index = key_group - e->group_first;
+    const uint32_t group = index;
     if (e->two_level) {
         const uint32_t outer = index / KWR_FAN_OUT;
+        kwr_store_at_group(e, KWR_NO_GROUP);
         node = own_or_make(e, &node->words[outer],
                            min_u32(KWR_FAN_OUT, e->group_count - outer * KWR_FAN_OUT));
         if (node == NULL) return KWR_ERR_NOMEM;
         index %= KWR_FAN_OUT;
     }
     out->steps[out->count++] = (kwr_step){ .node = node, .index = index };
+    kwr_store_at_group(e, group);
     unsigned base = 0;
     for (;;) {
         kwr_step *step = kwr_path_last(out);
@@ -262,6 +266,7 @@ void kwr_directory_merge(kwr_engine *e, kwr_path *path) {
 
 /* The node that holds the words of states, `levels` of them, wide enough for `count`. */
 static kwr_status grow_root(kwr_engine *e, uint32_t count) {
+    kwr_store_at_group(e, KWR_NO_GROUP);
     const uint32_t levels = count > KWR_FAN_OUT ? 2 : 1;
     const uint32_t need = levels == 1 ? count : (count + KWR_FAN_OUT - 1) / KWR_FAN_OUT;
     kwr_node *old = kwr_word_address(e->root);

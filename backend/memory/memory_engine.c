@@ -197,6 +197,7 @@ static kwr_status engine_open(const kwr_engine_config *config, kwr_engine **out,
     e->seed = config->seed;
     e->group_first = config->key_groups.first;
     e->group_count = config->key_groups.count;
+    e->at_group = KWR_NO_GROUP;
     e->two_level = config->key_groups.count > KWR_FAN_OUT;
     e->max_parallelism = config->max_parallelism;
     e->engine_key_groups = config->engine_key_groups;
@@ -300,6 +301,7 @@ const kwr_engine_ops kwr_memory_engine = {
     .view_walk = kwr_store_view_walk,
     .view_images = kwr_store_view_images,
     .view_epoch = kwr_store_view_epoch,
+    .view_pass = kwr_store_view_pass,
     .restore_begin = kwr_store_restore_begin,
     .install = kwr_store_install,
     .restore_end = kwr_store_restore_end,

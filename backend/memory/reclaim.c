@@ -38,8 +38,8 @@ kwr_block *kwr_store_alloc(kwr_engine *e, size_t size, unsigned kind) {
 
 void kwr_store_retire(kwr_engine *e, kwr_block *block) {
     if (kwr_store_shared(e, block) && !KWR_PLANTED(frozen_block_freed)) {
-        block->next = e->sharing->limbo;
-        e->sharing->limbo = block;
+        block->next = e->reader->limbo;
+        e->reader->limbo = block;
         e->frozen_bytes += kwr_block_bytes(block);
     } else {
         block->next = e->doomed;
@@ -107,12 +107,49 @@ static void free_doomed(kwr_engine *e) {
 }
 
 void kwr_store_settle(kwr_engine *e) {
+    kwr_store_at_group(e, KWR_NO_GROUP);
     free_doomed(e);
     if (KWR_UNLIKELY(e->lazy != NULL && kwr_lazy_has_ready(e->lazy) && e->restore == NULL))
         (void)kwr_lazy_take(e->lazy, 0);
     if (KWR_UNLIKELY(e->released_views > 0 || e->shedding != NULL ||
                      atomic_load_explicit(&e->released, memory_order_relaxed) != NULL))
         kwr_store_drain(e, DRAIN_STEP);
+}
+
+/* ---- views ---- */
+
+static bool has_passed(const kwr_engine_view *view, uint32_t group) {
+    const uint8_t *passed = atomic_load_explicit(&view->passed, memory_order_acquire);
+    return passed != NULL && __atomic_load_n(&passed[group], __ATOMIC_ACQUIRE) != 0;
+}
+
+void kwr_store_find_reader(kwr_engine *e) {
+    kwr_engine_view *view = e->sharing;
+    while (view != NULL &&
+           (view->released || (e->at_group != KWR_NO_GROUP && has_passed(view, e->at_group))))
+        view = view->older;
+    e->reader = view;
+}
+
+/* Without memory for the marks the view just keeps all until it is released. */
+void kwr_store_view_pass(kwr_engine_view *view, uint32_t key_group) {
+    const kwr_engine *e = view->engine;
+    uint8_t *passed = atomic_load_explicit(&view->passed, memory_order_acquire);
+    if (passed == NULL) {
+        uint8_t *made = kwr_calloc(e->env, e->group_count);
+        if (made == NULL) return;
+        if (atomic_compare_exchange_strong_explicit(&view->passed, &passed, made,
+                                                    memory_order_acq_rel, memory_order_acquire))
+            passed = made;
+        else
+            kwr_free(e->env, made, e->group_count);
+    }
+    __atomic_store_n(&passed[key_group - e->group_first], 1, __ATOMIC_RELEASE);
+}
+
+static void free_view(kwr_engine *e, kwr_engine_view *view) {
+    kwr_free(e->env, atomic_load_explicit(&view->passed, memory_order_relaxed), e->group_count);
+    kwr_page_arena_host_free(&e->arena, view, sizeof *view);
 }
 
 /* Takes over what other threads have released. */
@@ -126,6 +163,7 @@ static void collect(kwr_engine *e) {
     e->sharing = e->newest;
     while (e->sharing != NULL && e->sharing->released)
         e->sharing = e->sharing->older;
+    kwr_store_find_reader(e);
 }
 
 static void unlink_view(kwr_engine *e, kwr_engine_view *view) {
@@ -135,7 +173,7 @@ static void unlink_view(kwr_engine *e, kwr_engine_view *view) {
         e->newest = view->older;
     if (view->older != NULL) view->older->newer = view->newer;
     e->released_views--;
-    kwr_page_arena_host_free(&e->arena, view, sizeof *view);
+    free_view(e, view);
 }
 
 /* Moves at most *blocks of what hangs on a released view. */
@@ -188,6 +226,7 @@ kwr_status kwr_store_freeze(kwr_engine *e, kwr_engine_view **out) {
     if (e->newest != NULL) e->newest->newer = view;
     e->newest = view;
     e->sharing = view;
+    kwr_store_at_group(e, KWR_NO_GROUP);
     kwr_store_begin_epoch(e, e->epoch + 1);
     e->stamp++;
     atomic_fetch_add_explicit(&e->references, 1, memory_order_relaxed);
@@ -214,7 +253,7 @@ void kwr_store_unref(kwr_engine *e) {
     kwr_lazy_free(e->lazy);
     for (kwr_engine_view *view = e->newest, *older; view != NULL; view = older) {
         older = view->older;
-        kwr_page_arena_host_free(&e->arena, view, sizeof *view);
+        free_view(e, view);
     }
     kwr_page_arena_host_free(&e->arena, e->states, e->state_capacity * sizeof *e->states);
     kwr_page_arena_host_free(&e->arena, e->facts, e->state_capacity * sizeof *e->facts);

@@ -90,6 +90,7 @@ struct kwr_engine_view {
     uint32_t state_levels;
     uint32_t state_count;
     bool estimated;                        /* what states count */
+    _Atomic(uint8_t *) passed;             /* 1: nobody reads this key group any more; or NULL */
     struct kwr_engine_view *next_released; /* in the queue to the owner */
     /* the owner's */
     struct kwr_engine_view *older, *newer;
@@ -152,6 +153,8 @@ struct kwr_engine {
     /* frozen views, newest first; released ones stay until what hangs on them is moved */
     kwr_engine_view *newest;  /* of all */
     kwr_engine_view *sharing; /* the newest that is not released, NULL: nothing is shared */
+    kwr_engine_view *reader;  /* the newest that may read what the running call is about to write */
+    uint32_t at_group;        /* index of the key group that is written, KWR_NO_GROUP: above all */
     uint32_t released_views;  /* in the list */
     kwr_block *doomed;        /* freed when the running call ends: arguments may lie in it */
     kwr_block *shedding;      /* tree pages no view can see, but maybe what is below them */
@@ -174,9 +177,18 @@ struct kwr_engine {
 
 /* A block of the present epoch; frees what released views held if memory is short. */
 kwr_block *kwr_store_alloc(kwr_engine *e, size_t size, unsigned kind);
-/* Can a view see it? Else it may be changed in place. */
+/* Does a view need it? Else it may be changed in place. */
 static inline bool kwr_store_shared(const kwr_engine *e, const kwr_block *block) {
-    return block->birth != e->epoch && e->sharing != NULL && block->birth <= e->sharing->epoch;
+    return block->birth != e->epoch && e->reader != NULL && block->birth <= e->reader->epoch;
+}
+/* From here on the running call writes what lies in this key group, or KWR_NO_GROUP. A view that
+ * has passed the group does not need it. */
+enum { KWR_NO_GROUP = UINT32_MAX };
+void kwr_store_find_reader(kwr_engine *e);
+static inline void kwr_store_at_group(kwr_engine *e, uint32_t index) {
+    e->at_group = index;
+    e->reader = e->sharing;
+    if (KWR_UNLIKELY(e->sharing != NULL)) kwr_store_find_reader(e);
 }
 /* The present begins again, in another epoch. */
 static inline void kwr_store_begin_epoch(kwr_engine *e, uint64_t epoch) {
@@ -326,6 +338,7 @@ kwr_status kwr_store_freeze(kwr_engine *e, kwr_engine_view **out);
 void kwr_store_view_release(kwr_engine_view *view);
 kwr_status kwr_store_view_count(kwr_engine_view *view, uint32_t state, kwr_state_count *out);
 uint64_t kwr_store_view_epoch(const kwr_engine_view *view);
+void kwr_store_view_pass(kwr_engine_view *view, uint32_t key_group);
 kwr_status kwr_store_view_walk(kwr_engine_view *view, uint32_t state, uint32_t key_group,
                                kwr_entry_fn fn, void *fn_ctx);
 kwr_status kwr_store_view_images(kwr_engine_view *view, uint32_t key_group, kwr_page_sink *sink);

@@ -70,7 +70,8 @@ static void checkpoint(chain *c) {
                                    .checkpoint = ++c->checkpoint,
                                    .sequence = c->checkpoint * 10000,
                                    .threads = 1,
-                                   .lineage = c->lineage };
+                                   .lineage = c->lineage,
+                                   .last_use = true };
     memcpy(target.job_uid, c->uid, sizeof c->uid);
     kwr_bytes_free(&c->result.handle);
     const kwr_status status = kwr_snapshot_write(view, &target, NULL, &c->result, &err);

@@ -4,6 +4,7 @@
  * after ten checkpoints under load, and at its most while every page is rewritten under a view.
  */
 #include <malloc.h>
+#include <pthread.h>
 
 #include "bench/goals/goals.h"
 
@@ -31,6 +32,69 @@ static void modify_entry(goals_task *t, uint64_t number) {
     goals_must(t, kwr_backend_set_key(t->backend, (kwr_slice){ key, KEY }), "key");
     goals_must(t, kwr_value_modify(t->value, KWR_KEEP_SIZE, &bytes, NULL), "modify");
     ((uint8_t *)bytes)[0]++;
+}
+
+/* A checkpoint on its way to disk. */
+typedef struct writing {
+    kwr_view *view;
+    kwr_snapshot_target target;
+    kwr_snapshot_result result;
+    kwr_error err;
+    kwr_status status;
+    bool done;
+} writing;
+
+static void *write_checkpoint(void *ctx) {
+    writing *w = ctx;
+    w->status = kwr_snapshot_write(w->view, &w->target, NULL, &w->result, &w->err);
+    __atomic_store_n(&w->done, true, __ATOMIC_RELEASE);
+    return NULL;
+}
+
+/* Increments, one after the other, of an owner that never stops: about one key of a hundred changes
+ * between them, and what it gets done while each is written. */
+static void checkpoints_under_load(goals *g, goals_task *t, unsigned count) {
+    static const uint8_t uid[16] = "goals-memory";
+    kwr_error err;
+    kwr_storage *storage;
+    kwr_lineage *lineage;
+    bench_rng rng = { g->b.seed };
+    bench_must(kwr_storage_open(t->env, goals_dir(g, "memory"), true, &storage, &err), &err,
+               "storage");
+    bench_must(kwr_lineage_new(t->env, uid, "count", &lineage, &err), &err, "lineage");
+    uint64_t changed = 0;
+    for (unsigned checkpoint = 1; checkpoint <= count; checkpoint++) {
+        writing w = { .target = { .struct_size = sizeof w.target,
+                                  .env = t->env,
+                                  .storage = storage,
+                                  .job = "goals",
+                                  .operator_id = "count",
+                                  .generation = 1,
+                                  .checkpoint = checkpoint,
+                                  .sequence = checkpoint * 10000,
+                                  .lineage = lineage,
+                                  .last_use = true } };
+        memcpy(w.target.job_uid, uid, sizeof uid);
+        goals_must(t, kwr_backend_freeze(t->backend, &w.view), "freeze");
+        pthread_t thread;
+        if (pthread_create(&thread, NULL, write_checkpoint, &w) != 0) exit(1);
+        while (!__atomic_load_n(&w.done, __ATOMIC_ACQUIRE)) {
+            modify_entry(t, bench_below(&rng, t->entries));
+            changed++;
+        }
+        pthread_join(thread, NULL);
+        kwr_view_release(w.view);
+        bench_must(w.status, &w.err, "checkpoint");
+        kwr_bytes_free(&w.result.handle);
+        kwr_lineage_confirm(lineage, checkpoint);
+        for (uint64_t i = 0; i < t->entries / 100; i++)
+            modify_entry(t, bench_below(&rng, t->entries));
+    }
+    kwr_lineage_free(lineage);
+    kwr_storage_close(storage);
+    (void)goals_dir(g, "memory");
+    goals_detail(g, "changes while a checkpoint is written: %.2f %% of the keys",
+                 100 * (double)changed / count / (double)t->entries);
 }
 
 void goals_memory(goals *g) {
@@ -63,17 +127,8 @@ void goals_memory(goals *g) {
         worst = ratio;
         snprintf(where, sizeof where, "at %" PRIu64 " entries", t.entries);
     }
-    bench_rng rng = { g->b.seed };
     const double bytes = (double)(t.entries * (KEY + VALUE));
-    for (unsigned checkpoint = 1; checkpoint <= 10; checkpoint++) {
-        kwr_view *view;
-        goals_must(&t, kwr_backend_freeze(t.backend, &view), "freeze");
-        for (uint64_t i = 0; i < t.entries / 100; i++)
-            modify_entry(&t, bench_below(&rng, t.entries));
-        kwr_view_release(view);
-        for (uint64_t i = 0; i < t.entries / 20; i++)
-            modify_entry(&t, bench_below(&rng, t.entries));
-    }
+    checkpoints_under_load(g, &t, 10);
     goals_settle(&t);
     const double later = (double)held(&t, at_first) / bytes;
     kwr_backend_stats stats = { .struct_size = sizeof stats };

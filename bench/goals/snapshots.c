@@ -158,7 +158,8 @@ static void write_snapshot(goals_task *t, job *j, uint32_t threads, uint32_t sub
                                          .generation = 1,
                                          .checkpoint = ++j->checkpoint,
                                          .sequence = j->checkpoint * 10000,
-                                         .threads = threads };
+                                         .threads = threads,
+                                         .last_use = true };
     const kwr_status status = kwr_snapshot_write(view, &target, NULL, out, &err);
     kwr_view_release(view);
     bench_must(status, &err, "snapshot");

@@ -69,6 +69,12 @@ typedef struct kwr_snapshot_target {
      */
     kwr_lineage *lineage;
     kwr_snapshot_form form; /* canonical: everything is written, whatever `lineage` has */
+    /*
+     * The view is only released after this, whatever comes of it, and no other call on it is
+     * running: key groups that are written are let go at once, so that the owner has less to copy.
+     * All calls on the view but kwr_view_release() then fail with KWR_ERR_MISUSE.
+     */
+    bool last_use;
 } kwr_snapshot_target;
 
 typedef struct kwr_snapshot_result {

@@ -116,6 +116,24 @@ KWR_API KWR_CHECK kwr_status kwr_storage_memory_open(const kwr_env *env, uint64_
                                                      kwr_storage **out, kwr_error *err);
 KWR_API void kwr_storage_close(kwr_storage *storage);
 
+/* Bytes per second; 0: no limit. */
+typedef struct kwr_storage_rates {
+    size_t struct_size;
+    uint64_t write_bytes_per_second;
+    uint64_t read_bytes_per_second;
+} kwr_storage_rates;
+/*
+ * A storage that is `storage`, with a limit on how fast bytes go to it and come from it, all
+ * threads together: so that checkpoints leave room on a network or disk that others use too. Who
+ * writes or reads waits on the executor of `env`; a tenth of a second that was not used may be made
+ * up for. What publishes a commit does not wait. Give it to a job and to its tasks like any other;
+ * below local copies, not above them. `storage` must outlive it and is not closed by it. Fails with
+ * KWR_ERR_MISUSE, KWR_ERR_NOMEM.
+ */
+KWR_API KWR_CHECK kwr_status kwr_storage_limited_open(const kwr_env *env, kwr_storage *storage,
+                                                      const kwr_storage_rates *rates,
+                                                      kwr_storage **out, kwr_error *err);
+
 /*
  * Local recovery: a storage that is `remote`, and keeps copies of the data files written through it
  * in `local`, mostly a directory on a disk of this machine. A restore through it reads the copies

@@ -33,6 +33,7 @@ typedef struct life {
     rng r;
     kwr_engine_view *views[VIEWS];
     shelf *frozen[VIEWS];
+    passing passing[VIEWS];
     uint8_t key[6000], subkey[1000], value[40000];
     bool shrinking;
 } life;
@@ -186,7 +187,14 @@ static void step(life *l) {
 }
 
 static void release(life *l, uint32_t v) {
-    shelf_expect_view(l->frozen[v], l->s, l->views[v]);
+    if (l->passing[v].begun) {
+        images_pass(&l->passing[v], l->s, l->views[v], UINT32_MAX);
+        shelf_expect_images(l->frozen[v], &l->passing[v].images);
+        images_free(&l->passing[v].images);
+        l->passing[v] = (passing){ 0 };
+    } else {
+        shelf_expect_view(l->frozen[v], l->s, l->views[v]);
+    }
     l->s->ops->view_release(l->views[v]);
     shelf_free(l->frozen[v]);
     l->views[v] = NULL;
@@ -203,9 +211,16 @@ static void freeze_or_release(life *l) {
     l->frozen[v] = shelf_copy(l->m);
 }
 
+/* A part of one of the views is written, and let go. */
+static void pass_some(life *l) {
+    const uint32_t v = rng_below(&l->r, VIEWS);
+    if (l->views[v] == NULL || (!l->passing[v].begun && rng_below(&l->r, 3) == 0)) return;
+    images_pass(&l->passing[v], l->s, l->views[v], 1 + rng_below(&l->r, 2));
+}
+
 static void restore_elsewhere(life *l) {
     for (uint32_t v = 0; v < VIEWS; v++) {
-        if (l->views[v] == NULL) continue;
+        if (l->views[v] == NULL || l->passing[v].begun) continue;
         images im = { 0 };
         kwr_error err;
         images_take(&im, l->s, l->views[v]);
@@ -242,6 +257,7 @@ static void live(const plan *p, uint64_t seed) {
     for (uint32_t i = 0; i < p->steps; i++) {
         step(l);
         if (i % (p->steps / 60) == 0) freeze_or_release(l);
+        if (i % (p->steps / 150) == 0) pass_some(l);
         if (i % (p->steps / 20) == 0) store_check(l->s->engine);
         if (i % (p->steps / 10) == 0) shelf_expect(l->m, l->s, l->s->engine);
         if (i % (p->steps / 5) == p->steps / 10) restore_elsewhere(l);

@@ -16,6 +16,7 @@ typedef struct life {
     uint32_t value_max;
     kwr_engine_view *views[VIEWS];
     model *frozen[VIEWS];
+    passing passing[VIEWS];
     uint8_t value[40000];
     /* addresses fetched together and used later, whatever happens in between */
     kwr_address ahead[AHEAD];
@@ -101,8 +102,26 @@ static void write_some(life *l) {
     }
 }
 
+/* Images that were taken one key group after the other are of one moment. */
+static void expect_images(life *l, images *im, model *m) {
+    kwr_engine *second = store_second(l->s);
+    kwr_error err;
+    images_shuffle(im, &l->r);
+    KWR_MUST_ERR(images_install(im, l->s, second, &err), err);
+    model_expect(m, l->s, second);
+    store_check(second);
+    l->s->ops->close(second);
+}
+
 static void release(life *l, uint32_t v) {
-    model_expect_view(l->frozen[v], l->s, l->views[v]);
+    if (l->passing[v].begun) {
+        images_pass(&l->passing[v], l->s, l->views[v], UINT32_MAX);
+        expect_images(l, &l->passing[v].images, l->frozen[v]);
+        images_free(&l->passing[v].images);
+        l->passing[v] = (passing){ 0 };
+    } else {
+        model_expect_view(l->frozen[v], l->s, l->views[v]);
+    }
     l->s->ops->view_release(l->views[v]);
     model_free(l->frozen[v]);
     l->views[v] = NULL;
@@ -116,23 +135,25 @@ static void freeze_or_release(life *l) {
         l->frozen[v] = model_copy(l->m);
         return;
     }
-    model_expect_view(l->frozen[v], l->s, l->views[v]);
+    if (!l->passing[v].begun) model_expect_view(l->frozen[v], l->s, l->views[v]);
     if (rng_below(&l->r, 3) > 0) release(l, v);
+}
+
+/* A part of one of the views is written, and let go. */
+static void pass_some(life *l) {
+    const uint32_t v = rng_below(&l->r, VIEWS);
+    const uint32_t groups = l->s->config.key_groups.count;
+    if (l->views[v] == NULL || (!l->passing[v].begun && rng_below(&l->r, 3) == 0)) return;
+    images_pass(&l->passing[v], l->s, l->views[v], 1 + rng_below(&l->r, 1 + groups / 8));
 }
 
 static void restore_elsewhere(life *l) {
     for (uint32_t v = 0; v < VIEWS; v++) {
-        if (l->views[v] == NULL) continue;
+        if (l->views[v] == NULL || l->passing[v].begun) continue;
         images im = { 0 };
         images_take(&im, l->s, l->views[v]);
-        images_shuffle(&im, &l->r);
-        kwr_engine *second = store_second(l->s);
-        kwr_error err;
-        KWR_MUST_ERR(images_install(&im, l->s, second, &err), err);
+        expect_images(l, &im, l->frozen[v]);
         images_free(&im);
-        model_expect(l->frozen[v], l->s, second);
-        store_check(second);
-        l->s->ops->close(second);
         return;
     }
 }
@@ -149,6 +170,7 @@ static void live(const store_options *options, uint64_t seed, uint32_t keys, uin
     for (uint32_t i = 0; i < steps; i++) {
         write_some(l);
         if (i % (steps / 40) == 0) freeze_or_release(l);
+        if (i % (steps / 100) == 0) pass_some(l);
         if (i % (steps / 10) == 0) {
             store_check(l->s->engine);
             model_expect(l->m, l->s, l->s->engine);
@@ -200,4 +222,47 @@ KWR_TEST(model, holds_many_states, .timeout = 300) {
 
 KWR_TEST(model, holds_32768_key_groups, .timeout = 300) {
     live(&(store_options){ .max_parallelism = 32768, .states = 2 }, 9, 5000, 3000, 20000);
+}
+
+static uint64_t frozen_bytes(const store *s) {
+    kwr_backend_stats stats = { 0 };
+    s->ops->stats(s->engine, &stats);
+    return stats.frozen_bytes;
+}
+
+static void write_all(store *s, unsigned round) {
+    for (unsigned i = 0; i < 2000; i++) {
+        char key[16], value[60] = { 0 };
+        snprintf(key, sizeof key, "%u", i);
+        value[0] = (char)round;
+        const kwr_address at = store_address(s, 0, text(key), text(""));
+        KWR_MUST(s->ops->put(s->engine, &at, (kwr_slice){ value, sizeof value }));
+    }
+}
+
+/* Of two views the one that still reads a key group is who keeps it. */
+KWR_TEST(passing, pages_are_copied_for_views_that_still_read_them) {
+    store *s = store_open(&(store_options){ .max_parallelism = 4 });
+    kwr_engine_view *older, *newer, *newest;
+    write_all(s, 1);
+    KWR_MUST(s->ops->freeze(s->engine, &older));
+    write_all(s, 2);
+    KWR_MUST(s->ops->freeze(s->engine, &newer));
+    const uint64_t before = frozen_bytes(s);
+    for (uint32_t g = 0; g < 4; g++)
+        s->ops->view_pass(newer, g);
+    write_all(s, 3);
+    /* The way to the groups is shared by all of them. */
+    cr_assert(frozen_bytes(s) - before < before / 10);
+    KWR_MUST(s->ops->freeze(s->engine, &newest));
+    write_all(s, 4);
+    cr_assert(frozen_bytes(s) - before > before / 2);
+    store_check(s->engine);
+    s->ops->view_release(newest);
+    s->ops->view_release(newer);
+    s->ops->view_release(older);
+    while (s->ops->maintain(s->engine, 1000000)) {
+    }
+    store_check(s->engine);
+    store_close(s);
 }

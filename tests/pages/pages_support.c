@@ -251,6 +251,17 @@ void images_take(images *out, const store *s, kwr_engine_view *view) {
         KWR_MUST(s->ops->view_images(view, s->config.key_groups.first + g, &sink));
 }
 
+bool images_pass(passing *p, const store *s, kwr_engine_view *view, uint32_t groups) {
+    const kwr_key_group_range owned = s->config.key_groups;
+    kwr_page_sink sink = { .ctx = &p->images, .image = keep_image };
+    p->begun = true;
+    for (; groups > 0 && p->next < owned.count; groups--, p->next++) {
+        KWR_MUST(s->ops->view_images(view, owned.first + p->next, &sink));
+        s->ops->view_pass(view, owned.first + p->next);
+    }
+    return p->next == owned.count;
+}
+
 void images_shuffle(images *im, rng *r) {
     for (size_t i = im->count; i > 1; i--) {
         const size_t j = rng_next(r) % i;

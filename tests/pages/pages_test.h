@@ -100,6 +100,15 @@ typedef struct images {
 } images;
 
 void images_take(images *out, const store *s, kwr_engine_view *view);
+
+/* A view that is written a few key groups at a time and lets go of each. */
+typedef struct passing {
+    images images;
+    uint32_t next; /* key group, counted from the first */
+    bool begun;
+} passing;
+/* True: all are written. */
+bool images_pass(passing *p, const store *s, kwr_engine_view *view, uint32_t groups);
 void images_shuffle(images *im, rng *r);
 void images_free(images *im);
 /* Installs all; KWR_OK or the first failure of install or restore_end. */

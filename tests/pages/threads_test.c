@@ -15,6 +15,7 @@ typedef struct job {
     store *s;
     kwr_engine_view *view;
     uint64_t sum, entries;
+    bool pass; /* lets go of each key group that it has read */
     bool busy;
 } job;
 
@@ -55,6 +56,7 @@ static bool look(const job *given) {
     for (uint32_t g = 0; g < given->s->config.key_groups.count; g++) {
         right &= ops->view_walk(given->view, 0, g, add_entry, &walked) == KWR_OK;
         right &= ops->view_images(given->view, g, &sink) == KWR_OK;
+        if (given->pass) ops->view_pass(given->view, g);
     }
     kwr_state_count count;
     right &= ops->view_count(given->view, 0, &count) == KWR_OK;
@@ -176,7 +178,7 @@ static void read_while_written(const store_options *options) {
         write_some(s, &r, &sum, &entries, 600);
         pthread_mutex_lock(&c.lock);
         job *j = &c.jobs[idle_walker(&c)];
-        *j = (job){ .s = s, .sum = sum, .entries = entries };
+        *j = (job){ .s = s, .sum = sum, .entries = entries, .pass = round % 3 > 0 };
         KWR_MUST(s->ops->freeze(s->engine, &j->view));
         j->busy = true;
         pthread_cond_broadcast(&c.changed);

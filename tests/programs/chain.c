@@ -106,6 +106,7 @@ static bool write_part(program *p, kwr_view *view, uint32_t index, bool break_of
         .inline_bytes = percent(p, 30) ? 2000 : 0,
         .threads = 1 + (uint32_t)below(p, 3),
         .lineage = c->lineages[index],
+        .last_use = p->checkpoint % 2 == 0,
     };
     memcpy(target.job_uid, UID, sizeof UID);
     kwr_cancel cancel = { 0 };

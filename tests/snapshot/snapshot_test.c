@@ -248,6 +248,42 @@ KWR_TEST(snapshot, cancelled_leaves_nothing) {
     fixture_close(&f);
 }
 
+/* Key groups that are written are let go while the owner goes on: the snapshot is of the freeze. */
+KWR_TEST(snapshot, a_view_at_its_last_use_is_only_released) {
+    for (int canonical = 0; canonical < 2; canonical++) {
+        fixture f;
+        fixture_open(&f, KIND_FILE);
+        const kwr_backend_options options = mini_options(f.env, ALL);
+        kwr_backend *backend = NULL;
+        kwr_view *view = NULL;
+        kwr_error err = { 0 };
+        kwr_snapshot_result result = { 0 }, again = { 0 };
+        kwr_snapshot_target target = target_of(&f);
+        target.last_use = true;
+        target.form = canonical ? KWR_SNAPSHOT_CANONICAL : KWR_SNAPSHOT_NATIVE;
+        KWR_MUST_ERR(kwr_backend_open(&options, &backend, &err), err);
+        KWR_MUST(mini_fill(backend, ALL, 500, 1));
+        KWR_MUST(kwr_backend_freeze(backend, &view));
+        write_view(view, &target, &result);
+        KWR_MUST(mini_fill(backend, ALL, 500, 2));
+        KWR_EXPECT_ERR(KWR_ERR_MISUSE, kwr_snapshot_write(view, &target, NULL, &again, &err), err);
+        cr_assert(strstr(err.text, "last_use") != NULL);
+        kwr_state_size size = { .struct_size = sizeof size };
+        KWR_EXPECT_ERR(KWR_ERR_MISUSE, kwr_view_get_size(view, 0, &size, &err), err);
+        KWR_EXPECT_ERR(KWR_ERR_MISUSE, kwr_view_get_group_size(view, 0, 0, &size, &err), err);
+        KWR_EXPECT_ERR(KWR_ERR_MISUSE, kwr_view_entries(view, 0, 0, NULL, NULL, &err), err);
+        KWR_EXPECT_ERR(KWR_ERR_MISUSE, kwr_view_keys(view, 0, (kwr_slice){ 0 }, NULL, NULL, &err),
+                       err);
+        kwr_view_release(view);
+        kwr_backend_close(backend);
+        backend = restored(&f, ALL, &result, 1);
+        mini_expect(backend, ALL, 500, 1);
+        kwr_backend_close(backend);
+        kwr_bytes_free(&result.handle);
+        fixture_close(&f);
+    }
+}
+
 KWR_TEST(snapshot, is_refused_under_other_options) {
     fixture f;
     fixture_open(&f, KIND_FILE);
