@@ -2,6 +2,7 @@
 /* See arena.h. */
 #include "backend/memory/arena.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/memory.h"
@@ -174,6 +175,10 @@ static kwr_chunk *chunk_of(const kwr_page_arena *arena, const kwr_span *span) {
 
 /* A span for a class, listed with room. */
 static kwr_span *take_span(kwr_page_arena *arena, uint32_t class_index) {
+    if (arena->pool == NULL && arena->leaving > 0) {
+        kwr_page_arena_stay(arena);
+        if (arena->room[class_index] != NULL) return arena->room[class_index];
+    }
     if (arena->pool == NULL && !add_chunk(arena)) return NULL;
     kwr_span *span = arena->pool;
     list_remove(&arena->pool, span);
@@ -186,11 +191,24 @@ static kwr_span *take_span(kwr_page_arena *arena, uint32_t class_index) {
     return span;
 }
 
+static void drop_chunk(kwr_page_arena *arena, kwr_chunk *chunk) {
+    arena->chunks[chunk->index] = NULL;
+    arena->chunk_count--;
+    kwr_resources_unmap(arena->resources, chunk->memory);
+    kwr_page_arena_host_free(arena, chunk, sizeof *chunk);
+}
+
 /* One idle chunk is kept, so that a store that breathes does not map and unmap. */
 static void return_span(kwr_page_arena *arena, kwr_span *span) {
+    kwr_chunk *chunk = chunk_of(arena, span);
+    if (chunk->leaving) {
+        if (--chunk->spans_used > 0) return;
+        arena->leaving--;
+        drop_chunk(arena, chunk);
+        return;
+    }
     if (span->listed) list_remove(&arena->room[span->class_index], span);
     list_push(&arena->pool, span);
-    kwr_chunk *chunk = chunk_of(arena, span);
     if (--chunk->spans_used > 0) return;
     if (arena->idle_chunks == 0) {
         arena->idle_chunks = 1;
@@ -198,10 +216,86 @@ static void return_span(kwr_page_arena *arena, kwr_span *span) {
     }
     for (uint32_t i = 0; i < KWR_SPANS_PER_CHUNK; i++)
         list_remove(&arena->pool, &chunk->spans[i]);
-    arena->chunks[chunk->index] = NULL;
-    arena->chunk_count--;
-    kwr_resources_unmap(arena->resources, chunk->memory);
-    kwr_page_arena_host_free(arena, chunk, sizeof *chunk);
+    drop_chunk(arena, chunk);
+}
+
+/* ---- giving memory back ---- */
+
+/* In percent: those that stay are filled to the first at most; a chunk fuller than the second is
+ * not worth moving. */
+enum { FILLED_TO = 88, FULL_FROM = 80 };
+
+typedef struct chunk_use {
+    kwr_chunk *chunk;
+    uint32_t used;
+} chunk_use;
+
+static int emptier_first(const void *a, const void *b) {
+    const chunk_use *x = a, *y = b;
+    if (x->used != y->used) return x->used < y->used ? -1 : 1;
+    return x->chunk->index < y->chunk->index ? -1 : 1;
+}
+
+/* All chunks with blocks in them, the emptiest first. */
+static uint32_t list_chunks(const kwr_page_arena *arena, chunk_use *uses, uint64_t *used) {
+    uint32_t count = 0;
+    *used = 0;
+    for (uint32_t i = 0; i < arena->chunk_capacity; i++) {
+        kwr_chunk *chunk = arena->chunks[i];
+        if (chunk == NULL || chunk->spans_used == 0) continue;
+        uint32_t sum = 0;
+        for (uint32_t k = 0; k < KWR_SPANS_PER_CHUNK; k++) {
+            const kwr_span *span = &chunk->spans[k];
+            if (span->live > 0)
+                sum += (uint32_t)span->live * arena->class_units[span->class_index] * 64;
+        }
+        uses[count++] = (chunk_use){ chunk, sum };
+        *used += sum;
+    }
+    qsort(uses, count, sizeof *uses, emptier_first);
+    return count;
+}
+
+static void begin_leaving(kwr_page_arena *arena, kwr_chunk *chunk) {
+    for (uint32_t i = 0; i < KWR_SPANS_PER_CHUNK; i++) {
+        kwr_span *span = &chunk->spans[i];
+        if (!span->listed) continue;
+        list_remove(span->live > 0 ? &arena->room[span->class_index] : &arena->pool, span);
+    }
+    chunk->leaving = true;
+    arena->leaving++;
+}
+
+bool kwr_page_arena_leave(kwr_page_arena *arena) {
+    const size_t size = arena->chunk_count * sizeof(chunk_use);
+    chunk_use *uses = size == 0 ? NULL : kwr_page_arena_host_alloc(arena, size);
+    if (uses == NULL) return false;
+    uint64_t used;
+    const uint32_t count = list_chunks(arena, uses, &used);
+    for (uint32_t i = 0; i < count; i++) {
+        const uint64_t room = (uint64_t)(count - i - 1) * KWR_RESOURCE_BLOCK / 100 * FILLED_TO;
+        if (used > room || uses[i].used > KWR_RESOURCE_BLOCK / 100 * FULL_FROM) break;
+        begin_leaving(arena, uses[i].chunk);
+    }
+    kwr_page_arena_host_free(arena, uses, size);
+    return arena->leaving > 0;
+}
+
+void kwr_page_arena_stay(kwr_page_arena *arena) {
+    for (uint32_t i = 0; i < arena->chunk_capacity && arena->leaving > 0; i++) {
+        kwr_chunk *chunk = arena->chunks[i];
+        if (chunk == NULL || !chunk->leaving) continue;
+        chunk->leaving = false;
+        arena->leaving--;
+        for (uint32_t k = 0; k < KWR_SPANS_PER_CHUNK; k++) {
+            kwr_span *span = &chunk->spans[k];
+            const uint32_t bytes = (uint32_t)arena->class_units[span->class_index] * 64;
+            if (span->live == 0)
+                list_push(&arena->pool, span);
+            else if (span->free != NULL || span->fresh + bytes <= KWR_SPAN_BYTES)
+                list_push(&arena->room[span->class_index], span);
+        }
+    }
 }
 
 /* ---- blocks ---- */
@@ -277,6 +371,6 @@ void kwr_page_arena_free(kwr_page_arena *arena, kwr_block *block) {
     span->free = block;
     if (--span->live == 0)
         return_span(arena, span);
-    else if (!span->listed)
+    else if (!span->listed && !chunk_of(arena, span)->leaving)
         list_push(&arena->room[span->class_index], span);
 }

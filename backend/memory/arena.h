@@ -49,6 +49,7 @@ typedef struct kwr_chunk {
     uint8_t *memory;
     uint32_t index;
     uint32_t spans_used;
+    bool leaving; /* nothing is handed out from it; goes when it is empty */
     kwr_span spans[KWR_SPANS_PER_CHUNK];
 } kwr_chunk;
 
@@ -68,6 +69,7 @@ typedef struct kwr_page_arena {
     uint32_t chunk_capacity;
     uint32_t chunk_count;
     uint32_t idle_chunks; /* all of whose spans are in the pool */
+    uint32_t leaving;     /* chunks that are to go */
     kwr_large *large;
     /* exact sums */
     uint64_t host_bytes; /* from the env's allocator, reserved from the resources */
@@ -96,6 +98,17 @@ void kwr_page_arena_supply(kwr_page_arena *arena, void *memory);
 kwr_block *kwr_page_arena_alloc(kwr_page_arena *arena, size_t size);
 void kwr_page_arena_free(kwr_page_arena *arena, kwr_block *block);
 size_t kwr_block_bytes(const kwr_block *block);
+/*
+ * Giving memory back: the emptiest chunks leave, as many as the free room in the others can take the
+ * blocks of. Nothing is handed out from them from then on; each goes when its last block is freed.
+ * When room runs short all the same, those that are left stay. False: none leaves.
+ */
+bool kwr_page_arena_leave(kwr_page_arena *arena);
+void kwr_page_arena_stay(kwr_page_arena *arena);
+static inline bool kwr_page_arena_leaves(const kwr_page_arena *arena, const kwr_block *block) {
+    return block->units != 0 && arena->leaving > 0 &&
+           arena->chunks[block->span / KWR_SPANS_PER_CHUNK]->leaving;
+}
 /* The size of the class that serves `size` bytes; `size` is at most KWR_CLASS_BYTES_MAX. */
 static inline size_t kwr_page_arena_fit(const kwr_page_arena *arena, size_t size) {
     return (size_t)arena->class_units[arena->class_of[(size + 63) / 64]] * 64;

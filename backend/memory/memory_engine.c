@@ -3,10 +3,11 @@
  * The engine `memory`: the short ways in and out of the page store. What finds its entry on a page
  * that belongs to the present, at its size, is done here; all else goes to upsert.c.
  */
+#include "backend/memory/compact.h"
 #include "backend/memory/lazy.h"
 #include "backend/memory/tree.h"
 
-enum { PREFETCH_STEP = 32 };
+enum { PREFETCH_STEP = 32, COMPACT_BYTES_MIN = 8 << 20 };
 
 static kwr_status engine_get(kwr_engine *e, const kwr_address *at, kwr_slice *out) {
     const uint64_t hash = at->entry_hash & e->hash_mask;
@@ -198,6 +199,7 @@ static kwr_status engine_open(const kwr_engine_config *config, kwr_engine **out,
     e->group_first = config->key_groups.first;
     e->group_count = config->key_groups.count;
     e->at_group = KWR_NO_GROUP;
+    e->compaction.least_bytes = COMPACT_BYTES_MIN;
     e->two_level = config->key_groups.count > KWR_FAN_OUT;
     e->max_parallelism = config->max_parallelism;
     e->engine_key_groups = config->engine_key_groups;
@@ -234,7 +236,7 @@ static bool engine_maintain(kwr_engine *e, uint64_t max_ns) {
     }
     while (kwr_store_drain(e, 64))
         if (clock->mono_ns(clock->ctx) - start >= max_ns) return true;
-    return false;
+    return kwr_store_compact(e, start, max_ns);
 }
 
 static void engine_stats(const kwr_engine *e, kwr_backend_stats *out) {

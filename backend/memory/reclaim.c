@@ -173,6 +173,7 @@ static void unlink_view(kwr_engine *e, kwr_engine_view *view) {
         e->newest = view->older;
     if (view->older != NULL) view->older->newer = view->newer;
     e->released_views--;
+    e->compaction.due = true;
     free_view(e, view);
 }
 

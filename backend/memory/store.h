@@ -121,6 +121,16 @@ typedef struct kwr_state_facts {
     bool per_group;
 } kwr_state_facts;
 
+/* How far a pass that gives memory back has come (compact.c). */
+typedef struct kwr_compaction {
+    uint32_t state;
+    uint32_t group; /* index */
+    uint64_t hash;
+    bool due;             /* views are gone since the last pass */
+    uint64_t used_bytes;  /* when the last pass began */
+    uint64_t least_bytes; /* less than this mapped is left as it is */
+} kwr_compaction;
+
 struct kwr_engine {
     /* what every access needs */
     kwr_node **states; /* present top node of each state, NULL: it has no entries yet */
@@ -162,6 +172,7 @@ struct kwr_engine {
 
     uint64_t entries, entry_bytes, copies, splits;
     const void *argument; /* bytes that the running call still reads, maybe a page's own */
+    kwr_compaction compaction;
     kwr_restore *restore;
     kwr_lazy *lazy;  /* NULL: every page is resident */
     kwr_block *made; /* while keep_made: blocks handed out, so that a failure can take them back */

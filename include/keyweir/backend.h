@@ -200,8 +200,9 @@ KWR_API KWR_CHECK kwr_status kwr_backend_freeze_files(kwr_backend *backend, kwr_
  */
 KWR_API void kwr_view_release(kwr_view *view);
 
-/* Lets an idle owner do deferred work (memory of released views, pages loaded in the background)
- * for about `max_ns`; true when some is left. */
+/* Lets an idle owner do deferred work (memory of released views, pages loaded in the background,
+ * pages moved together so that memory can be given back) for about `max_ns`; true when some is
+ * left. Ends every borrow. */
 KWR_API bool kwr_backend_maintain(kwr_backend *backend, uint64_t max_ns);
 
 /*

@@ -247,12 +247,25 @@ static void restore_elsewhere(life *l) {
     }
 }
 
+/* Without a view memory is given back, a little at a time between writes. */
+static void give_back(life *l) {
+    for (uint32_t v = 0; v < VIEWS; v++)
+        if (l->views[v] != NULL) release(l, v);
+    while (l->s->ops->maintain(l->s->engine, 0)) {
+        step(l);
+        if (rng_below(&l->r, 50) == 0) store_check(l->s->engine);
+    }
+    shelf_expect(l->m, l->s, l->s->engine);
+    store_check(l->s->engine);
+}
+
 static void live(const plan *p, uint64_t seed) {
     life *l = calloc(1, sizeof *l);
     const char *given = getenv("KWR_TEST_SEED");
     l->plan = p;
     l->r.x = given != NULL ? strtoull(given, NULL, 0) : seed;
     l->s = store_open(&p->store);
+    l->s->engine->compaction.least_bytes = 0;
     l->m = shelf_new();
     for (uint32_t i = 0; i < p->steps; i++) {
         step(l);
@@ -262,6 +275,7 @@ static void live(const plan *p, uint64_t seed) {
         if (i % (p->steps / 10) == 0) shelf_expect(l->m, l->s, l->s->engine);
         if (i % (p->steps / 5) == p->steps / 10) restore_elsewhere(l);
         if (i % 700 == 0) (void)l->s->ops->maintain(l->s->engine, 1000);
+        if (i % (p->steps / 6) == 0) give_back(l);
     }
     shelf_expect(l->m, l->s, l->s->engine);
     for (uint32_t v = 0; v < VIEWS; v++)

@@ -158,12 +158,25 @@ static void restore_elsewhere(life *l) {
     }
 }
 
+/* Without a view memory is given back, a little at a time between writes. */
+static void give_back(life *l) {
+    for (uint32_t v = 0; v < VIEWS; v++)
+        if (l->views[v] != NULL) release(l, v);
+    while (l->s->ops->maintain(l->s->engine, 0)) {
+        write_some(l);
+        if (rng_below(&l->r, 50) == 0) store_check(l->s->engine);
+    }
+    model_expect(l->m, l->s, l->s->engine);
+    store_check(l->s->engine);
+}
+
 static void live(const store_options *options, uint64_t seed, uint32_t keys, uint32_t value_max,
                  uint32_t steps) {
     life *l = calloc(1, sizeof *l);
     const char *given = getenv("KWR_TEST_SEED");
     l->r.x = given != NULL ? strtoull(given, NULL, 0) : seed;
     l->s = store_open(options);
+    l->s->engine->compaction.least_bytes = 0;
     l->m = model_new();
     l->keys = keys;
     l->value_max = value_max;
@@ -177,6 +190,7 @@ static void live(const store_options *options, uint64_t seed, uint32_t keys, uin
         }
         if (i % (steps / 4) == steps / 8) restore_elsewhere(l);
         if (i % 1000 == 0) (void)l->s->ops->maintain(l->s->engine, 1000);
+        if (i % (steps / 6) == 0) give_back(l);
     }
     for (uint32_t v = 0; v < VIEWS; v++)
         if (l->views[v] != NULL) release(l, v);
