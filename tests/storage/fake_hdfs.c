@@ -208,9 +208,10 @@ static void data_address(fake_hdfs *f, const loopback_request *r, loopback_reply
     loopback_text(reply, 307, "application/octet-stream", "%s", "");
     const size_t used = strlen(reply->headers);
     snprintf(reply->headers + used, sizeof reply->headers - used,
-             "Location: http://127.0.0.1:%d%.2000s?op=%s&delegation=block&offset=%s&length=%s"
+             "Location: %s://127.0.0.1:%d%.2000s?op=%s&delegation=block&offset=%s&length=%s"
              "&overwrite=false&data=true\r\n",
-             port, path, op, offset, length);
+             f->options.channel != NULL && !f->options.plain_redirects ? "https" : "http", port,
+             path, op, offset, length);
 }
 
 static void write_data(fake_hdfs *f, const loopback_request *r, const char *path,
@@ -395,8 +396,8 @@ static void spoil(fake_hdfs *f, const loopback_request *r, loopback_reply *reply
     case FAKE_FOREIGN:
         loopback_text(reply, 307, "text/plain", "%s", "");
         snprintf(reply->headers + strlen(reply->headers), 300,
-                 "Location: http://127.0.0.1:%d/webhdfs/v1/stolen?op=CREATE\r\n",
-                 loopback_port(f->foreign));
+                 "Location: %s://127.0.0.1:%d/webhdfs/v1/stolen?op=CREATE\r\n",
+                 f->options.channel != NULL ? "https" : "http", loopback_port(f->foreign));
         break;
     case FAKE_401: loopback_text(reply, 401, "text/html", "%s", "<html>who?</html>"); break;
     case FAKE_STANDBY: exception(reply, 403, "StandbyException", "not me"); break;
@@ -466,10 +467,10 @@ fake_hdfs *fake_hdfs_open(const fake_options *options) {
     pthread_mutex_init(&f->lock, NULL);
     add(f, "/", true);
     for (int i = 0; i < NAME_NODES; i++)
-        f->name_nodes[i] = loopback_open(handle, f);
+        f->name_nodes[i] = loopback_open_over(f->options.channel, handle, f);
     for (int i = 0; i < DATA_NODES; i++)
-        f->data_nodes[i] = loopback_open(handle, f);
-    f->foreign = loopback_open(handle, f);
+        f->data_nodes[i] = loopback_open_over(f->options.channel, handle, f);
+    f->foreign = loopback_open_over(f->options.channel, handle, f);
     return f;
 }
 
@@ -498,10 +499,10 @@ void fake_hdfs_close(fake_hdfs *f) {
 }
 
 void fake_hdfs_uri(const fake_hdfs *f, const char *path, char *out, size_t capacity) {
-    snprintf(out, capacity,
-             "webhdfs://127.0.0.1:%d,127.0.0.1:%d%s?redirect=127.0.0.1:%d,127.0.0.1:%d&",
-             loopback_port(f->name_nodes[0]), loopback_port(f->name_nodes[1]), path,
-             loopback_port(f->data_nodes[0]), loopback_port(f->data_nodes[1]));
+    snprintf(out, capacity, "%s://127.0.0.1:%d,127.0.0.1:%d%s?redirect=127.0.0.1:%d,127.0.0.1:%d&",
+             f->options.channel != NULL ? "swebhdfs" : "webhdfs", loopback_port(f->name_nodes[0]),
+             loopback_port(f->name_nodes[1]), path, loopback_port(f->data_nodes[0]),
+             loopback_port(f->data_nodes[1]));
 }
 
 void fake_hdfs_plan(fake_hdfs *f, fake_plan plan) {

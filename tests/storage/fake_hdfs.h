@@ -45,12 +45,14 @@ typedef struct fake_plan {
 } fake_plan;
 
 typedef struct fake_options {
-    const char *token;  /* name nodes want this delegation token */
-    size_t list_batch;  /* default 3 */
-    uint64_t bytes_max; /* quota; 0: none */
-    bool no_batch;      /* LISTSTATUS_BATCH is not known */
-    bool no_file_id;    /* as gateways answer */
-    bool gateway;       /* the name node sends to itself for data, and serves OPEN at once */
+    const char *token;               /* name nodes want this delegation token */
+    size_t list_batch;               /* default 3 */
+    uint64_t bytes_max;              /* quota; 0: none */
+    bool no_batch;                   /* LISTSTATUS_BATCH is not known */
+    bool no_file_id;                 /* as gateways answer */
+    const loopback_channel *channel; /* TLS: URIs are swebhdfs: then */
+    bool plain_redirects;            /* ... but data nodes are named without */
+    bool gateway; /* the name node sends to itself for data, and serves OPEN at once */
 } fake_options;
 
 fake_hdfs *fake_hdfs_open(const fake_options *options);

@@ -420,7 +420,7 @@ fake_s3 *fake_s3_open(const fake_s3_options *options) {
     if (options != NULL) f->options = *options;
     if (f->options.list_page == 0) f->options.list_page = 3;
     pthread_mutex_init(&f->lock, NULL);
-    f->server = loopback_open(handle, f);
+    f->server = loopback_open_over(f->options.channel, handle, f);
     return f;
 }
 
@@ -441,8 +441,8 @@ void fake_s3_close(fake_s3 *f) {
 }
 
 void fake_s3_uri(const fake_s3 *f, uint32_t retry_ms, char *out, size_t capacity) {
-    snprintf(out, capacity, "s3://bucket/some/prefix?endpoint=http://127.0.0.1:%d&retry_ms=%u",
-             loopback_port(f->server), retry_ms);
+    snprintf(out, capacity, "s3://bucket/some/prefix?endpoint=%s://127.0.0.1:%d&retry_ms=%u",
+             f->options.channel != NULL ? "https" : "http", loopback_port(f->server), retry_ms);
 }
 
 void fake_s3_plan_set(fake_s3 *f, fake_s3_plan plan) {

@@ -39,8 +39,9 @@ typedef struct fake_s3_options {
     bool no_exclusive_parts; /* 501 for conditions when parts are put together */
     bool error_in_200;       /* putting parts together answers 200 with an error the first time */
     bool no_ranges;
-    bool no_markers;  /* a list of uploads has more pages, but does not say where */
-    size_t list_page; /* names in a page at most; default 3 */
+    bool no_markers;                 /* a list of uploads has more pages, but does not say where */
+    const loopback_channel *channel; /* TLS: the endpoint is https: then */
+    size_t list_page;                /* names in a page at most; default 3 */
 } fake_s3_options;
 
 fake_s3 *fake_s3_open(const fake_s3_options *options);

@@ -22,12 +22,14 @@ struct connection {
     connection *next;
     pthread_t thread;
     int fd;
-    bool over; /* the thread is about to end; under the server's lock */
+    void *session; /* of the server's channel */
+    bool over;     /* the thread is about to end; under the server's lock */
     uint8_t in[65536];
     size_t in_at, in_size;
 };
 
 struct loopback {
+    const loopback_channel *channel; /* NULL: none */
     loopback_handler handler;
     void *ctx;
     int fd, port;
@@ -47,7 +49,9 @@ static void pause_ms(int ms) {
 
 static int next_byte(connection *c) {
     if (c->in_at == c->in_size) {
-        const ssize_t got = recv(c->fd, c->in, sizeof c->in, 0);
+        const loopback_channel *channel = c->server->channel;
+        const ssize_t got = channel != NULL ? channel->receive(c->session, c->in, sizeof c->in)
+                                            : recv(c->fd, c->in, sizeof c->in, 0);
         if (got <= 0) return -1;
         c->in_at = 0;
         c->in_size = (size_t)got;
@@ -181,9 +185,12 @@ static void reset_on_close(int fd) {
     setsockopt(fd, SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
 }
 
-static bool send_all(int fd, const uint8_t *data, size_t size, int slow_ms) {
+static bool send_all(const connection *c, const uint8_t *data, size_t size, int slow_ms) {
+    const loopback_channel *channel = c->server->channel;
     while (size > 0) {
-        const ssize_t done = send(fd, data, slow_ms > 0 ? 1 : size, MSG_NOSIGNAL);
+        const size_t part = slow_ms > 0 ? 1 : size;
+        const ssize_t done = channel != NULL ? channel->send(c->session, data, part)
+                                             : send(c->fd, data, part, MSG_NOSIGNAL);
         if (done <= 0) return false;
         data += done;
         size -= (size_t)done;
@@ -212,7 +219,7 @@ static bool answer(connection *c, const loopback_request *request, const loopbac
     if (all > head_size) memcpy(bytes + head_size, reply->body, all - head_size);
     const bool cut = reply->cut > 0 && (reply->cut - 1 < all || reply->cut_short);
     const size_t part = cut && reply->cut - 1 < all ? reply->cut - 1 : all - (cut ? 1 : 0);
-    const bool sent = send_all(c->fd, bytes, part, reply->slow_ms);
+    const bool sent = send_all(c, bytes, part, reply->slow_ms);
     free(bytes);
     if (cut && reply->cut_reset) reset_on_close(c->fd);
     return sent && !cut && !reply->close && !reply->raw;
@@ -246,8 +253,11 @@ static bool serve_one(connection *c) {
 
 static void *serve(void *arg) {
     connection *c = arg;
-    while (serve_one(c)) {
+    const loopback_channel *channel = c->server->channel;
+    if (channel != NULL) c->session = channel->accept(channel->ctx, c->fd);
+    while ((channel == NULL || c->session != NULL) && serve_one(c)) {
     }
+    if (c->session != NULL) channel->end(c->session);
     pthread_mutex_lock(&c->server->lock);
     shutdown(c->fd, SHUT_WR);
     close(c->fd);
@@ -312,7 +322,12 @@ static void *accept_all(void *arg) {
 }
 
 loopback *loopback_open(loopback_handler handler, void *ctx) {
+    return loopback_open_over(NULL, handler, ctx);
+}
+
+loopback *loopback_open_over(const loopback_channel *channel, loopback_handler handler, void *ctx) {
     loopback *server = calloc(1, sizeof *server);
+    server->channel = channel;
     server->handler = handler;
     server->ctx = ctx;
     pthread_mutex_init(&server->lock, NULL);

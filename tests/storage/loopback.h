@@ -42,8 +42,19 @@ typedef struct loopback_reply {
 
 typedef void (*loopback_handler)(void *ctx, const loopback_request *request, loopback_reply *reply);
 
+/* What carries the bytes of connections, when that is not the socket itself (loopback_tls.h). */
+typedef struct loopback_channel {
+    void *ctx;
+    void *(*accept)(void *ctx, int fd); /* NULL: refused */
+    long (*receive)(void *session, void *bytes, size_t size);
+    long (*send)(void *session, const void *bytes, size_t size);
+    void (*end)(void *session);
+} loopback_channel;
+
 /* Several servers may share a handler; it is called by many threads. Fails the test on errors. */
 loopback *loopback_open(loopback_handler handler, void *ctx);
+/* `channel` (NULL: none) outlives the server. */
+loopback *loopback_open_over(const loopback_channel *channel, loopback_handler handler, void *ctx);
 int loopback_port(const loopback *server);
 uint64_t loopback_requests(loopback *server);
 /* Stops listening and ends all connections. */
