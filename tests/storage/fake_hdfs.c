@@ -29,6 +29,7 @@ struct fake_hdfs {
     uint64_t last_id, requests, bytes;
     int active, pending;
     fake_plan plan;
+    unsigned cancelled;
     bool leaked;
 };
 
@@ -271,6 +272,28 @@ static bool is_data_node(const fake_hdfs *f, int port) {
     return false;
 }
 
+/* What has to do with tokens; true: that was it. */
+static bool token_call(fake_hdfs *f, const char *op, const loopback_request *r,
+                       loopback_reply *reply) {
+    const bool get = strcmp(op, "GETDELEGATIONTOKEN") == 0;
+    const bool cancel = strcmp(op, "CANCELDELEGATIONTOKEN") == 0;
+    if (f->options.negotiate == NULL || (!get && !cancel)) return false;
+    if (!f->options.negotiate(f->options.negotiate_ctx, r, reply)) return true;
+    if (get)
+        loopback_text(reply, 200, "application/json", "{\"Token\":{\"urlString\":\"%s\"}}",
+                      f->options.token);
+    else
+        f->cancelled++;
+    return true;
+}
+
+unsigned fake_hdfs_cancelled(fake_hdfs *f) {
+    pthread_mutex_lock(&f->lock);
+    const unsigned count = f->cancelled;
+    pthread_mutex_unlock(&f->lock);
+    return count;
+}
+
 static bool logged_in(fake_hdfs *f, const loopback_request *r, loopback_reply *reply) {
     char token[512] = "";
     (void)loopback_param(r, "delegation", token, sizeof token);
@@ -300,7 +323,7 @@ static void apply(fake_hdfs *f, const loopback_request *r, loopback_reply *reply
         exception(reply, 403, "StandbyException", "Operation category is not supported");
         return;
     }
-    if (!logged_in(f, r, reply)) return;
+    if (token_call(f, op, r, reply) || !logged_in(f, r, reply)) return;
     const bool put = strcmp(r->method, "PUT") == 0, get = strcmp(r->method, "GET") == 0;
     if (put && strcmp(op, "CREATE") == 0)
         data_address(f, r, reply);

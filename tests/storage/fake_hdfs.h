@@ -51,8 +51,11 @@ typedef struct fake_options {
     bool no_batch;                   /* LISTSTATUS_BATCH is not known */
     bool no_file_id;                 /* as gateways answer */
     const loopback_channel *channel; /* TLS: URIs are swebhdfs: then */
-    bool plain_redirects;            /* ... but data nodes are named without */
-    bool gateway; /* the name node sends to itself for data, and serves OPEN at once */
+    /* Tokens are given and cancelled only to whom this lets in; it fills the answer else. */
+    bool (*negotiate)(void *ctx, const loopback_request *request, loopback_reply *reply);
+    void *negotiate_ctx;
+    bool plain_redirects; /* ... but data nodes are named without */
+    bool gateway;         /* the name node sends to itself for data, and serves OPEN at once */
 } fake_options;
 
 fake_hdfs *fake_hdfs_open(const fake_options *options);
@@ -67,6 +70,8 @@ uint64_t fake_hdfs_requests(fake_hdfs *fake);
 uint64_t fake_hdfs_foreign(fake_hdfs *fake);
 /* Whether a data node or the foreign server ever saw the token of the name nodes. */
 bool fake_hdfs_token_leaked(fake_hdfs *fake);
+/* Tokens that were cancelled. */
+unsigned fake_hdfs_cancelled(fake_hdfs *fake);
 /* Which name node is active, 0 or 1; the other is standby. */
 void fake_hdfs_activate(fake_hdfs *fake, int node);
 void fake_hdfs_set_quota(fake_hdfs *fake, uint64_t bytes_max);
