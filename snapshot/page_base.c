@@ -13,8 +13,8 @@ enum {
     /* Files may hold so many quarters of what is used of them before some are rewritten. */
     HELD_QUARTERS = 7,
 };
-/* Below this it is not worth the trouble. */
-#define HELD_MIN (UINT64_C(64) << 10)
+/* Below this it is not worth the trouble: a file alone has some hundred bytes. */
+#define HELD_MIN (UINT64_C(1) << 10)
 
 kwr_page_base *kwr_page_base_new(const kwr_env *env, kwr_key_group_range key_groups) {
     kwr_page_base *base = kwr_calloc(env, sizeof *base);
