@@ -100,8 +100,8 @@ void kwr_view_leave(const kwr_view *view) {
 }
 
 kwr_status kwr_view_use(const kwr_view *view, bool last, kwr_error *err) {
-    const bool spent = last ? atomic_exchange(&counted(view)->spent, true)
-                            : atomic_load(&counted(view)->spent);
+    const bool spent =
+        last ? atomic_exchange(&counted(view)->spent, true) : atomic_load(&counted(view)->spent);
     if (!spent) return KWR_OK;
     return KWR_FAIL(err, KWR_ERR_MISUSE, 0,
                     "the view was written with kwr_snapshot_target.last_use: it can only be "

@@ -346,8 +346,7 @@ static void bench_writing(task *t) {
                   d[i].rate / rounds / 1e6, before / rounds / 1e6);
         bench_json(t->b, "writing",
                    "\"entries\":%" PRIu64 ",\"let_go\":%s,\"raw_bytes\":%" PRIu64
-                   ",\"stored_bytes\":%" PRIu64 ",\"snapshot_ns\":%" PRIu64
-                   ",\"copies\":%" PRIu64
+                   ",\"stored_bytes\":%" PRIu64 ",\"snapshot_ns\":%" PRIu64 ",\"copies\":%" PRIu64
                    ",\"per_second_before\":%.0f,\"per_second_during\":%.0f,\"ratio\":%.3f",
                    t->entries, i == 0 ? "false" : "true", d[i].raw / rounds, d[i].bytes / rounds,
                    d[i].ns / rounds, d[i].copies / rounds, before / rounds, d[i].rate / rounds,

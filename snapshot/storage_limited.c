@@ -38,7 +38,8 @@ static void nothing(void *ctx) { (void)ctx; }
 static void wait_until(const kwr_env *env, uint64_t ns) {
     kwr_work pause = { .run = nothing };
     const kwr_executor *executor = env->executor;
-    /* An executor that takes no work any more is about to end: then nothing is gained by waiting. */
+    /* An executor that takes no work any more is about to end: then nothing is gained by waiting.
+     */
     if (executor->post_at(executor->ctx, &pause, ns) >= KWR_OK)
         executor->wait(executor->ctx, &pause);
 }

@@ -2,7 +2,6 @@
 /* See arena.h. */
 #include "backend/memory/arena.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/memory.h"
@@ -222,37 +221,30 @@ static void return_span(kwr_page_arena *arena, kwr_span *span) {
 /* ---- giving memory back ---- */
 
 /* In percent: those that stay are filled to the first at most; a chunk fuller than the second is
- * not worth moving. */
-enum { FILLED_TO = 88, FULL_FROM = 80 };
+ * not worth moving. The emptiest first, in steps of the third. */
+enum { FILLED_TO = 88, FULL_FROM = 80, STEP = 2 };
 
-typedef struct chunk_use {
-    kwr_chunk *chunk;
-    uint32_t used;
-} chunk_use;
-
-static int emptier_first(const void *a, const void *b) {
-    const chunk_use *x = a, *y = b;
-    if (x->used != y->used) return x->used < y->used ? -1 : 1;
-    return x->chunk->index < y->chunk->index ? -1 : 1;
+static uint32_t share_of(const kwr_page_arena *arena, const kwr_chunk *chunk, uint64_t *used) {
+    uint64_t sum = 0;
+    for (uint32_t k = 0; k < KWR_SPANS_PER_CHUNK; k++) {
+        const kwr_span *span = &chunk->spans[k];
+        if (span->live > 0)
+            sum += (uint64_t)span->live * arena->class_units[span->class_index] * 64;
+    }
+    *used += sum;
+    return (uint32_t)(sum * 100 / KWR_RESOURCE_BLOCK);
 }
 
-/* All chunks with blocks in them, the emptiest first. */
-static uint32_t list_chunks(const kwr_page_arena *arena, chunk_use *uses, uint64_t *used) {
+/* Chunks with blocks in them, and how full each is. */
+static uint32_t look_at_chunks(kwr_page_arena *arena, uint64_t *used) {
     uint32_t count = 0;
     *used = 0;
     for (uint32_t i = 0; i < arena->chunk_capacity; i++) {
         kwr_chunk *chunk = arena->chunks[i];
         if (chunk == NULL || chunk->spans_used == 0) continue;
-        uint32_t sum = 0;
-        for (uint32_t k = 0; k < KWR_SPANS_PER_CHUNK; k++) {
-            const kwr_span *span = &chunk->spans[k];
-            if (span->live > 0)
-                sum += (uint32_t)span->live * arena->class_units[span->class_index] * 64;
-        }
-        uses[count++] = (chunk_use){ chunk, sum };
-        *used += sum;
+        chunk->percent = share_of(arena, chunk, used);
+        count++;
     }
-    qsort(uses, count, sizeof *uses, emptier_first);
     return count;
 }
 
@@ -267,17 +259,19 @@ static void begin_leaving(kwr_page_arena *arena, kwr_chunk *chunk) {
 }
 
 bool kwr_page_arena_leave(kwr_page_arena *arena) {
-    const size_t size = arena->chunk_count * sizeof(chunk_use);
-    chunk_use *uses = size == 0 ? NULL : kwr_page_arena_host_alloc(arena, size);
-    if (uses == NULL) return false;
     uint64_t used;
-    const uint32_t count = list_chunks(arena, uses, &used);
-    for (uint32_t i = 0; i < count; i++) {
-        const uint64_t room = (uint64_t)(count - i - 1) * KWR_RESOURCE_BLOCK / 100 * FILLED_TO;
-        if (used > room || uses[i].used > KWR_RESOURCE_BLOCK / 100 * FULL_FROM) break;
-        begin_leaving(arena, uses[i].chunk);
+    uint64_t staying = look_at_chunks(arena, &used);
+    for (uint32_t to = STEP; to <= FULL_FROM; to += STEP) {
+        for (uint32_t i = 0; i < arena->chunk_capacity; i++) {
+            kwr_chunk *chunk = arena->chunks[i];
+            if (chunk == NULL || chunk->spans_used == 0 || chunk->leaving || chunk->percent >= to)
+                continue;
+            if (used > (staying - 1) * KWR_RESOURCE_BLOCK / 100 * FILLED_TO)
+                return arena->leaving > 0;
+            begin_leaving(arena, chunk);
+            staying--;
+        }
     }
-    kwr_page_arena_host_free(arena, uses, size);
     return arena->leaving > 0;
 }
 

@@ -49,7 +49,8 @@ typedef struct kwr_chunk {
     uint8_t *memory;
     uint32_t index;
     uint32_t spans_used;
-    bool leaving; /* nothing is handed out from it; goes when it is empty */
+    uint32_t percent; /* in use, when somebody looked last */
+    bool leaving;     /* nothing is handed out from it; goes when it is empty */
     kwr_span spans[KWR_SPANS_PER_CHUNK];
 } kwr_chunk;
 
@@ -99,9 +100,9 @@ kwr_block *kwr_page_arena_alloc(kwr_page_arena *arena, size_t size);
 void kwr_page_arena_free(kwr_page_arena *arena, kwr_block *block);
 size_t kwr_block_bytes(const kwr_block *block);
 /*
- * Giving memory back: the emptiest chunks leave, as many as the free room in the others can take the
- * blocks of. Nothing is handed out from them from then on; each goes when its last block is freed.
- * When room runs short all the same, those that are left stay. False: none leaves.
+ * Giving memory back: the emptiest chunks leave, as many as the free room in the others can take
+ * the blocks of. Nothing is handed out from them from then on; each goes when its last block is
+ * freed. When room runs short all the same, those that are left stay. False: none leaves.
  */
 bool kwr_page_arena_leave(kwr_page_arena *arena);
 void kwr_page_arena_stay(kwr_page_arena *arena);
