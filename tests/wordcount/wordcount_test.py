@@ -860,6 +860,23 @@ def restored_of(path):
 
 
 @test
+def checkpoints_of_a_limited_rate_are_whole(folder):
+    job = Job(folder, rate=300, parallelism=2)
+    job.options["inline-bytes"] = 0
+    job.options["write-rate"] = 200000
+    job.options["local-copy"] = os.path.join(folder, "near")
+    process = job.start()
+    wait_for_checkpoints(job, process, 2)
+    process.kill()
+    process.communicate()
+    job.options["rate"] = 100000
+    job.options["write-rate"] = 5000000
+    job.options["parallelism"] = 3
+    job.finish()
+    job.verify()
+
+
+@test
 def local_copies_are_read_first_and_storage_when_they_are_spoilt(folder):
     job = Job(folder, rate=300, parallelism=2)
     job.options["inline-bytes"] = 0
