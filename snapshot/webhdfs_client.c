@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "base/name.h"
 
 #define PREFIX "/webhdfs/v1"
@@ -20,6 +21,7 @@ static const char *const parameters[] = {
     "auth",
     "delegation_file",
     "cleartext_credentials",
+    "require_auth",
     "redirect",
     "ca",
     "cert",
@@ -68,8 +70,20 @@ static kwr_status read_auth(kwr_webhdfs *c, kwr_error *err) {
     if (named != NULL && l->user != NULL)
         return KWR_FAIL(err, KWR_ERR_RANGE, 0, "storage '%s': the user is named twice", l->shown);
     c->user = named != NULL ? named : l->user;
-    bool clear = false;
+    bool clear = false, required = false;
     KWR_TRY(kwr_location_flag(l, "cleartext_credentials", &clear, err));
+    KWR_TRY(kwr_location_flag(l, "require_auth", &required, err));
+    const bool simple = !c->kerberos && c->token_file == NULL;
+    if (simple && required)
+        return KWR_FAIL(err, KWR_ERR_REFUSED, 0,
+                        "storage '%s': simple authentication is no protection; give auth=kerberos "
+                        "or a delegation_file",
+                        l->shown);
+    if (simple)
+        kwr_log_line(c->env, KWR_LOG_WARNING, "snapshot",
+                     "storage '%s': simple authentication, name nodes believe any user's name: who "
+                     "reaches them can read and change what is there",
+                     l->shown);
     if ((c->kerberos || c->token_file != NULL) && !c->tls && !clear)
         return KWR_FAIL(
             err, KWR_ERR_REFUSED, 0,

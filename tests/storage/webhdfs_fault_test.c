@@ -368,6 +368,32 @@ KWR_TEST(webhdfs_faults, a_wrong_token_is_refused_and_a_renewed_one_is_taken_up)
     trial_close(&t);
 }
 
+static void count_warnings(void *ctx, kwr_log_level level, const char *component,
+                           const char *line) {
+    (void)component;
+    *(unsigned *)ctx += level == KWR_LOG_WARNING && strstr(line, "simple authentication") != NULL;
+}
+
+KWR_TEST(webhdfs_faults, who_is_not_asked_who_he_is_is_told_once) {
+    unsigned warnings = 0;
+    kwr_error err = { 0 };
+    kwr_env env = *kwr_test_env();
+    const kwr_observer observer = { .struct_size = sizeof observer,
+                                    .ctx = &warnings,
+                                    .log = count_warnings };
+    env.observer = &observer;
+    fake_hdfs *fake = fake_hdfs_open(NULL);
+    char uri[1024];
+    kwr_storage *storage = NULL;
+    fake_hdfs_uri(fake, "/root", uri, sizeof uri);
+    snprintf(uri + strlen(uri), 32, "user.name=me");
+    KWR_MUST_ERR(kwr_storage_open(&env, uri, true, &storage, &err), err);
+    KWR_MUST_ERR(storage->ops->publish(storage, NULL, "slot", "x", 1, &err), err);
+    cr_assert(warnings == 1, "%u warnings", warnings);
+    kwr_storage_close(storage);
+    fake_hdfs_close(fake);
+}
+
 KWR_TEST(webhdfs_faults, doubtful_descriptions_of_a_storage_are_refused) {
     trial t;
     trial_open(&t);
@@ -400,6 +426,8 @@ KWR_TEST(webhdfs_faults, doubtful_descriptions_of_a_storage_are_refused) {
         { "webhdfs://h/x?auth=basic", KWR_ERR_RANGE, "auth" },
         { "webhdfs://h/x?auth=kerberos", KWR_ERR_REFUSED, "cleartext_credentials" },
         { "webhdfs://h/x?delegation_file=/f", KWR_ERR_REFUSED, "cleartext_credentials" },
+        { "webhdfs://h/x?require_auth=yes", KWR_ERR_REFUSED, "simple authentication" },
+        { "webhdfs://h/x?require_auth=perhaps", KWR_ERR_RANGE, "require_auth" },
         { "hdfs://h:8020/x", KWR_ERR_RANGE, "webhdfs://h" },
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
