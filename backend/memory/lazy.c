@@ -277,6 +277,20 @@ static void fetch_one(void *ctx) {
     l->status = kwr_loaded_read(l, f->lazy, l->unit, l->units, true, &l->err);
 }
 
+/* Of units that were read together: which it was. */
+static void note_failed(kwr_lazy *lazy, const kwr_loaded *l) {
+    if (kwr_status_action(l->status) != KWR_STOP) return;
+    for (uint32_t u = l->unit; u < l->unit + l->units; u++) {
+        kwr_loaded *one = l->units == 1 ? NULL : kwr_loaded_new(lazy->e->env);
+        if (one == NULL && l->units > 1) return;
+        kwr_error err = { 0 };
+        const kwr_status status =
+            one == NULL ? l->status : kwr_loaded_read(one, lazy, u, 1, true, &err);
+        if (status < KWR_OK) kwr_lazy_note(lazy, u, status);
+        kwr_loaded_free(one);
+    }
+}
+
 /* Reads by as many threads as there are, then installs. The first failure ends it. */
 static kwr_status fetch_units(kwr_lazy *lazy, fetching *fetches, size_t count, kwr_error *err) {
     kwr_engine *e = lazy->e;
@@ -295,10 +309,12 @@ static kwr_status fetch_units(kwr_lazy *lazy, fetching *fetches, size_t count, k
         if (l->status == KWR_ERR_CANCELLED) fetch_one(&fetches[i]);
         if (l->status != KWR_OK && status == KWR_OK && err != NULL) *err = l->err;
         if (l->status != KWR_OK && status == KWR_OK) status = l->status;
+        if (l->status != KWR_OK) note_failed(lazy, l);
         size_t at = 0;
         for (uint32_t u = l->unit; u < l->unit + l->units && status == KWR_OK; u++) {
             const size_t images = lazy->firsts[u + 1] - lazy->firsts[u];
             status = kwr_lazy_install(lazy, u, l->images + at, images, err);
+            if (status != KWR_OK) kwr_lazy_note(lazy, u, status);
             at += images;
         }
     }

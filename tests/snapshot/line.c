@@ -148,9 +148,9 @@ void line_expect_content(kwr_backend *backend, kwr_key_group_range range, const 
               (unsigned long long)stats.entries, (unsigned long long)present);
 }
 
-static kwr_status restore_as(const line *lines, size_t count, kwr_key_group_range range,
-                             kwr_loading loading, uint32_t share, kwr_lineage *lineage,
-                             kwr_backend **out, kwr_error *err) {
+kwr_status line_restore_as(const line *lines, size_t count, kwr_key_group_range range,
+                           kwr_loading loading, uint32_t share, kwr_lineage *lineage,
+                           kwr_backend **out, kwr_error *err) {
     kwr_backend_options options = mini_options(lines->env, range);
     options.loading = loading;
     options.load_share = share;
@@ -162,7 +162,7 @@ static kwr_status restore_as(const line *lines, size_t count, kwr_key_group_rang
 
 kwr_status line_restore(const line *lines, size_t count, kwr_key_group_range range,
                         kwr_lineage *lineage, kwr_backend **out, kwr_error *err) {
-    return restore_as(lines, count, range, KWR_LOADING_EAGER, 0, lineage, out, err);
+    return line_restore_as(lines, count, range, KWR_LOADING_EAGER, 0, lineage, out, err);
 }
 
 static void expect_restores(const line *lines, size_t count, kwr_key_group_range range,
@@ -170,7 +170,8 @@ static void expect_restores(const line *lines, size_t count, kwr_key_group_range
     kwr_backend *backend = NULL;
     kwr_error err = { 0 };
     KWR_MUST_ERR(
-        restore_as(lines, count, range, loading, KWR_LOAD_SHARE_NONE, NULL, &backend, &err), err);
+        line_restore_as(lines, count, range, loading, KWR_LOAD_SHARE_NONE, NULL, &backend, &err),
+        err);
     line_expect_content(backend, range, lines, count);
     kwr_backend_close(backend);
 }
@@ -182,14 +183,21 @@ void line_expect_lazy_restores(const line *lines, size_t count, kwr_key_group_ra
     expect_restores(lines, count, range, KWR_LOADING_LAZY);
 }
 
+kwr_lineage *line_lineage(const line *l) {
+    kwr_lineage *lineage = NULL;
+    kwr_error err = { 0 };
+    KWR_MUST_ERR(kwr_lineage_new(l->env, UID, "count", &lineage, &err), err);
+    return lineage;
+}
+
 void line_restart(line *l, const line *lines, size_t count) {
     kwr_backend *backend = NULL;
     kwr_error err = { 0 };
     kwr_lineage_free(l->lineage);
-    KWR_MUST_ERR(kwr_lineage_new(l->env, UID, "count", &l->lineage, &err), err);
-    KWR_MUST_ERR(
-        restore_as(lines, count, l->range, l->loading, l->load_share, l->lineage, &backend, &err),
-        err);
+    l->lineage = line_lineage(l);
+    KWR_MUST_ERR(line_restore_as(lines, count, l->range, l->loading, l->load_share, l->lineage,
+                                 &backend, &err),
+                 err);
     kwr_backend_close(l->backend);
     l->backend = backend;
     line_open_states(l, false);

@@ -53,6 +53,11 @@ void line_expect_content(kwr_backend *backend, kwr_key_group_range range, const 
                          size_t count);
 kwr_status line_restore(const line *lines, size_t count, kwr_key_group_range range,
                         kwr_lineage *lineage, kwr_backend **out, kwr_error *err);
+kwr_status line_restore_as(const line *lines, size_t count, kwr_key_group_range range,
+                           kwr_loading loading, uint32_t share, kwr_lineage *lineage,
+                           kwr_backend **out, kwr_error *err);
+/* An empty one of the lines' job. */
+kwr_lineage *line_lineage(const line *l);
 void line_expect_restores(const line *lines, size_t count, kwr_key_group_range range);
 /* Likewise lazily. */
 void line_expect_lazy_restores(const line *lines, size_t count, kwr_key_group_range range);
