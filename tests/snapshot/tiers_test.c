@@ -120,7 +120,7 @@ static void give_up(world *w) {
 }
 
 static void run(uint32_t seed, uint32_t keys) {
-    enum { STEPS = 36 };
+    enum { STEPS = 56 };
     world w = { .x = seed, .keys = keys };
     cut all[STEPS];
     fixture_open(&w.f, KIND_MEMORY);
