@@ -118,6 +118,9 @@ kwr_status kwr_state_failed(kwr_state *state, kwr_status status, const char *ver
 kwr_status kwr_state_size_refused(kwr_state *state, size_t size);
 kwr_status kwr_state_clear(kwr_state *state);
 
+/* The compiler may not load or store this together with its neighbours. */
+#define KWR_APART(x) __asm__("" : "+r"(x))
+
 /* Before every access. */
 static inline kwr_status kwr_state_at(kwr_state *state) {
     if (state->key_serial == state->backend->key_serial) return KWR_OK;
@@ -133,10 +136,10 @@ static inline kwr_status kwr_state_size_check(kwr_state *state, size_t size) {
 /* Reads the entry; KWR_NOT_FOUND with *out empty. */
 static inline kwr_status kwr_state_get(kwr_state *state, kwr_slice *out) {
     KWR_TRY(kwr_state_at(state));
-    kwr_slice found = { 0 };
-    const kwr_status status = state->ops->get(state->engine, &state->at, &found);
+    const kwr_status status = state->ops->get(state->engine, &state->at, out);
+    if (status == KWR_OK) return status;
     if (status < KWR_OK) return kwr_state_failed(state, status, "read");
-    *out = status == KWR_OK ? found : (kwr_slice){ 0 };
+    *out = (kwr_slice){ 0 };
     return status;
 }
 
