@@ -152,8 +152,8 @@ kwr_status kwr_iterator_step(kwr_iterator *it, bool forward, kwr_slice *subkey, 
         return kwr_state_failed(state, KWR_ERR_NOMEM, "iterate");
     kwr_iterator_move(it, KWR_PLACE_ON);
     it->lent = true;
-    if (subkey != NULL) *subkey = met;
-    if (value != NULL) *value = lent;
+    if (subkey != NULL) kwr_slice_pass(subkey, &met);
+    if (value != NULL) kwr_slice_pass(value, &lent);
     return KWR_OK;
 }
 

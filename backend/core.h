@@ -121,6 +121,19 @@ kwr_status kwr_state_clear(kwr_state *state);
 /* The compiler may not load or store this together with its neighbours. */
 #define KWR_APART(x) __asm__("" : "+r"(x))
 
+/*
+ * What was just filled, field by field, goes field by field: a load of both together would wait
+ * until both stores are done, and they until all that was read before is there.
+ */
+static inline void kwr_slice_pass(kwr_slice *to, const kwr_slice *from) {
+    const void *data = from->data;
+    size_t size = from->size;
+    KWR_APART(data);
+    KWR_APART(size);
+    to->data = data;
+    to->size = size;
+}
+
 /* Before every access. */
 static inline kwr_status kwr_state_at(kwr_state *state) {
     if (state->key_serial == state->backend->key_serial) return KWR_OK;

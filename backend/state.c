@@ -225,14 +225,7 @@ kwr_status kwr_state_address(kwr_state *state) {
     if (!backend->has_key) return no_key(state);
     state->at.key_group = backend->key_group;
     state->at.entry_hash = kwr_entry_hash(backend->key_hash, state->name_hash);
-    /* Both were just stored one by one: a load of both together would wait until these stores are
-     * done, and so for all loads before them. */
-    const void *data = backend->key.data;
-    size_t size = backend->key.size;
-    KWR_APART(data);
-    KWR_APART(size);
-    state->at.key.data = data;
-    state->at.key.size = size;
+    kwr_slice_pass(&state->at.key, &backend->key);
     state->at.hint = kwr_key_batch_hint(backend->key_batch, backend->key_index, state->at.state,
                                         state->name_hash);
     state->key_serial = backend->key_serial;

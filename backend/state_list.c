@@ -113,7 +113,7 @@ kwr_status kwr_list_iterator_next(kwr_list_iterator *iterator, kwr_slice *elemen
         if (status >= KWR_OK) {
             kwr_iterator_move(it, status == KWR_OK ? KWR_PLACE_ON : KWR_PLACE_LAST);
             it->lent = status == KWR_OK;
-            if (element != NULL) *element = lent;
+            if (element != NULL) kwr_slice_pass(element, &lent);
             return status;
         }
     }

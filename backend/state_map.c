@@ -82,7 +82,7 @@ kwr_status kwr_map_get(kwr_map *map, kwr_slice user_key, kwr_slice *value) {
     kwr_slice found = { 0 };
     const kwr_status status = state->ops->sub_get(state->engine, &state->at, user_key, &found);
     if (status < KWR_OK) return kwr_state_failed(state, status, "read");
-    *value = status == KWR_OK ? found : (kwr_slice){ 0 };
+    kwr_slice_pass(value, &found); /* empty when there was nothing */
     return status;
 }
 
