@@ -57,7 +57,9 @@ static kwr_status take(const kwr_env *env, level *levels, size_t *depth, const c
     status = fs->open_dir(fs->ctx, l->dir, name, 0, &below->dir, err);
     if (status < KWR_OK) return status == KWR_ERR_MISSING ? KWR_OK : status;
     (*depth)++;
-    return level_list(env, below, err);
+    /* Somebody else may have removed it since it was opened. */
+    status = level_list(env, below, err);
+    return status == KWR_ERR_MISSING ? KWR_OK : status;
 }
 
 /* The last name a level gave is the directory that is empty now. */

@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "base/name.h"
 #include "base/thread.h"
+#include "snapshot/location.h"
 #include "snapshot/url.h"
 
 enum {
@@ -241,6 +242,15 @@ static size_t on_send(char *to, size_t one, size_t count, void *ctx) {
     return size;
 }
 
+/* Connected, and nothing sent yet: where a name has led to. */
+static int on_connected(void *ctx, char *remote, char *local, int remote_port, int local_port) {
+    session *s = ctx;
+    (void)local, (void)remote_port, (void)local_port;
+    if (remote == NULL || !kwr_url_address_forbidden(remote)) return CURL_PREREQFUNC_OK;
+    broken(s, KWR_ERR_REFUSED);
+    return CURL_PREREQFUNC_ABORT;
+}
+
 /* A body that is there as a whole can be sent again, for the second step of a negotiation. */
 static int on_rewind(void *ctx, curl_off_t offset, int origin) {
     session *s = ctx;
@@ -343,6 +353,10 @@ static CURLcode set_rules(session *s, const kwr_http_request *request, bool tls)
     SET(CURLOPT_TCP_KEEPALIVE, 1L);
     SET(CURLOPT_CONNECTTIMEOUT_MS, (long)http->connect_timeout_ms);
     SET(CURLOPT_FRESH_CONNECT, request->fresh ? 1L : 0L);
+    if (request->sent_on) {
+        SET(CURLOPT_PREREQFUNCTION, on_connected);
+        SET(CURLOPT_PREREQDATA, s);
+    }
     SET(CURLOPT_ERRORBUFFER, s->detail);
     SET(CURLOPT_HTTPHEADER, s->headers);
     SET(CURLOPT_HEADERFUNCTION, on_header);
@@ -486,6 +500,9 @@ static kwr_status failure(session *s, kwr_error *err) {
         return KWR_FAIL(err, s->failed, 0,
                         "%s: the answer is larger than it may be (head %d, body %zu bytes)",
                         s->shown, KWR_HTTP_HEAD_MAX, s->answer_max);
+    if (s->failed == KWR_ERR_REFUSED)
+        return KWR_FAIL(err, s->failed, 0,
+                        "%s: its name leads to an address that is never followed", s->shown);
     if (s->failed < KWR_OK && s->failed != KWR_ERR_NOMEM)
         return KWR_FAIL(err, s->failed, 0, "%s: broken off", s->shown);
     if (s->failed == KWR_ERR_NOMEM || s->code == CURLE_OUT_OF_MEMORY)
@@ -598,7 +615,10 @@ const char *kwr_http_header(const kwr_http_answer *answer, const char *name) {
     return NULL;
 }
 
+/* Tokens come in bodies, and in addresses to be sent on to. */
 void kwr_http_answer_free(kwr_http_answer *answer) {
+    if (answer->head.data != NULL) kwr_wipe(answer->head.data, answer->head.size);
+    if (answer->body.data != NULL) kwr_wipe(answer->body.data, answer->body.size);
     kwr_buffer_free(&answer->head);
     kwr_buffer_free(&answer->body);
     memset(answer, 0, sizeof *answer);

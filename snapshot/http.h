@@ -56,6 +56,7 @@ typedef struct kwr_http_request {
     uint32_t timeout_ms; /* for the whole exchange; 0: as long as bytes move */
     bool fresh;          /* a connection of its own: surely sent once. Else one that the server
                             closed meanwhile may be replaced and the request sent again. */
+    bool sent_on;        /* a server named the address: never one of its link, whatever its name */
     size_t answer_max;   /* of a collected body; 0: KWR_HTTP_ANSWER_MAX */
     kwr_http_sink sink;  /* else (and for statuses but 2xx) the body is collected */
     void *sink_ctx;

@@ -143,15 +143,67 @@ static bool is_loopback(const kwr_url *url) {
     return strcmp(url->host, "localhost") == 0 || (dotted(url->host, parts) && parts[0] == 127);
 }
 
-/* Also the place where clouds hand out credentials to whoever asks from inside. A name made of
- * digits and dots that is not four plain numbers is some system's other spelling of an address. */
+static int hex_digit(char c) {
+    static const char digits[] = "0123456789abcdef";
+    const char *at = c == '\0' ? NULL : strchr(digits, lower(c));
+    return at == NULL ? -1 : (int)(at - digits);
+}
+
+/* The eight numbers of an IPv6 address in hex, "::" for zeros once; nothing else. */
+static bool groups_of(const char *text, uint32_t groups[8]) {
+    enum { NONE = 9 };
+    size_t count = 0, gap = NONE;
+    while (*text != '\0') {
+        if (text[0] == ':' && text[1] == ':') {
+            if (gap != NONE) return false;
+            gap = count;
+            text += 2;
+            continue;
+        }
+        if (*text == ':' && count > 0) text++;
+        uint32_t value = 0;
+        unsigned digits = 0;
+        for (; hex_digit(*text) >= 0 && digits <= 4; digits++)
+            value = value * 16 + (uint32_t)hex_digit(*text++);
+        if (digits == 0 || digits > 4 || count == 8 || (*text != '\0' && *text != ':'))
+            return false;
+        groups[count++] = value;
+    }
+    if (gap == NONE) return count == 8;
+    if (count == 8) return false;
+    const size_t behind = count - gap;
+    memmove(&groups[8 - behind], &groups[gap], behind * sizeof *groups);
+    memset(&groups[gap], 0, (8 - count) * sizeof *groups);
+    return true;
+}
+
+/* Link-local, the clouds' own, and those that are IPv4 addresses in another spelling. */
+static bool is_forbidden6(const char *text) {
+    uint32_t g[8];
+    if (!groups_of(text, g)) return true;
+    if ((g[0] & 0xffc0) == 0xfe80 || (g[0] == 0xfd00 && g[1] == 0x0ec2)) return true;
+    if ((g[0] == 0x64 && g[1] == 0xff9b) || (g[0] == 0x2002 && g[1] == 0xa9fe)) return true;
+    if ((g[0] | g[1] | g[2] | g[3] | g[4]) != 0) return false;
+    return g[5] != 0 || g[6] != 0 || g[7] != 1;
+}
+
+/* Also the place where clouds hand out credentials to whoever asks from inside. */
+static bool is_forbidden4(const uint64_t parts[4]) {
+    return (parts[0] == 169 && parts[1] == 254) || parts[0] == 0;
+}
+
+bool kwr_url_address_forbidden(const char *address) {
+    uint64_t parts[4];
+    if (strchr(address, ':') != NULL) return is_forbidden6(address);
+    return dotted(address, parts) && is_forbidden4(parts);
+}
+
+/* A name made of digits and dots that is not four plain numbers is some system's other spelling of
+ * an address. */
 static bool is_forbidden(const kwr_url *url) {
     uint64_t parts[4];
-    if (url->literal6)
-        return strncmp(url->host, "fe8", 3) == 0 || strncmp(url->host, "fe9", 3) == 0 ||
-               strncmp(url->host, "fea", 3) == 0 || strncmp(url->host, "feb", 3) == 0 ||
-               strncmp(url->host, "fd00:ec2:", 9) == 0 || strchr(url->host, '.') != NULL;
-    if (dotted(url->host, parts)) return (parts[0] == 169 && parts[1] == 254) || parts[0] == 0;
+    if (url->literal6) return is_forbidden6(url->host);
+    if (dotted(url->host, parts)) return is_forbidden4(parts);
     const size_t size = strlen(url->host);
     const char *last = url->host + size;
     while (last > url->host && last[-1] != '.')
@@ -172,6 +224,26 @@ static bool related(const kwr_url *from, const kwr_url *to) {
     if (strchr(from->host, '.') == NULL && strchr(to->host, '.') == NULL) return true;
     const char *a = domain_of(from->host), *b = domain_of(to->host);
     return a != NULL && b != NULL && strcmp(a, b) == 0;
+}
+
+/* "." or "..", in any spelling: the server would go somewhere else than the path says. */
+static bool has_dots(const char *path) {
+    while (*path == '/') {
+        unsigned dots = 0;
+        path++;
+        for (;; dots++) {
+            if (*path == '.')
+                path++;
+            else if (path[0] == '%' && path[1] == '2' && lower(path[2]) == 'e')
+                path += 3;
+            else
+                break;
+        }
+        const size_t rest = strcspn(path, "/?");
+        if (rest == 0 && (dots == 1 || dots == 2)) return true;
+        path += rest;
+    }
+    return false;
 }
 
 static bool named_by(const kwr_url *to, const char *item, size_t size) {
@@ -213,6 +285,9 @@ kwr_status kwr_url_check_redirect(const kwr_url *from, const kwr_url *to, const 
         return KWR_FAIL(err, KWR_ERR_REFUSED, 0,
                         "'%s' sends us on to '%s', to a path that does not start with %s", a, b,
                         path_prefix);
+    if (has_dots(to->path))
+        return KWR_FAIL(err, KWR_ERR_REFUSED, 0,
+                        "'%s' sends us on to '%s', by a path with '.' or '..' in it", a, b);
     if (is_forbidden(to))
         return KWR_FAIL(err, KWR_ERR_REFUSED, 0,
                         "'%s' sends us on to '%s', an address that is never followed", a, b);

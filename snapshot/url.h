@@ -48,4 +48,7 @@ bool kwr_url_decode(char *text, size_t *size);
 kwr_status kwr_url_check_redirect(const kwr_url *from, const kwr_url *to, const char *path_prefix,
                                   const char *allowed, const char *option, kwr_error *err);
 
+/* Whether a numeric address, as a name may lead to it, is one that redirects never go to. */
+bool kwr_url_address_forbidden(const char *address);
+
 #endif /* KWR_SNAPSHOT_URL_H */

@@ -230,6 +230,7 @@ static kwr_http_request data_request(const kwr_webhdfs *c, const char *method,
                                .url = (const char *)url->data,
                                .headers = data_headers,
                                .header_count = 2,
+                               .sent_on = !login,
                                .auth = negotiate ? KWR_HTTP_AUTH_NEGOTIATE : KWR_HTTP_AUTH_NONE };
 }
 

@@ -288,6 +288,11 @@ kwr_status kwr_webhdfs_refusal(kwr_webhdfs *c, const char *op, const char *path,
     char authority[KWR_AUTHORITY_MAX + 1];
     kwr_url_authority(node, authority);
     if (has_secret(c, why->message)) snprintf(why->message, sizeof why->message, "(not shown)");
+    if (answer->status == 401 && c->kerberos)
+        return KWR_FAIL(err, why->status, 0,
+                        "%s '%s': '%s' answered 401: is there a Kerberos ticket (klist), has it "
+                        "expired, and do the clocks agree?",
+                        op, path, authority);
     if (why->exception[0] == '\0')
         return KWR_FAIL(err, why->status, 0,
                         "%s '%s': '%s' answered %d, which is no word of "

@@ -353,6 +353,8 @@ kwr_status kwr_rocks_report(kwr_error *err, char *words, const char *doing, cons
 /* ---- local directories (rocks_local.c) ---- */
 
 /* KWR_ERR_EXISTS names what is in it; one that is not there is empty. */
+/* RocksDB would make it for everybody to read; what fails here, it tells. */
+void kwr_rocks_make_private(const kwr_env *env, const char *directory);
 kwr_status kwr_rocks_must_be_empty(const kwr_env *env, const char *directory, kwr_error *err);
 /* Moves a database's files, but for its lock and its log, into a directory made when missing. */
 kwr_status kwr_rocks_move_database(const kwr_env *env, const char *from, const char *to,

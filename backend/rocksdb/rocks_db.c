@@ -131,6 +131,7 @@ kwr_status kwr_rocks_db_create(rocks_db *db, kwr_error *err) {
     static const char *const names[] = { "default" };
     const rocksdb_options_t *options[] = { db->options };
     char *words = NULL;
+    kwr_rocks_make_private(db->env, db->directory);
     rocksdb_t *created = rocksdb_open_column_families(db->options, db->directory, 1, names, options,
                                                       &db->first, &words);
     db->ours = true;

@@ -34,6 +34,12 @@ static kwr_status open_directory(const kwr_env *env, const char *path, unsigned 
 
 /* ---- what is there ---- */
 
+void kwr_rocks_make_private(const kwr_env *env, const char *directory) {
+    kwr_dir *dir = NULL;
+    if (open_directory(env, directory, KWR_FS_CREATE, &dir, NULL) >= KWR_OK)
+        env->fs->close_dir(env->fs->ctx, dir);
+}
+
 kwr_status kwr_rocks_must_be_empty(const kwr_env *env, const char *directory, kwr_error *err) {
     kwr_dir *dir = NULL;
     kwr_buffer names = { 0 };

@@ -33,6 +33,27 @@ KWR_TEST(budget, too_little_is_refused_and_the_smallest_is_named) {
     cr_assert(strstr(err.text, "memory_bytes_max") != NULL, "%s", err.text);
 }
 
+/* RocksDB's own files are for everybody to read: the directory is not. */
+KWR_TEST(budget, a_database_is_in_a_directory_of_its_owner) {
+    const mode_t masks[] = { 0, 022, 077 };
+    for (size_t i = 0; i < sizeof masks / sizeof *masks; i++) {
+        char path[256];
+        struct stat st;
+        kwr_error err = { 0 };
+        kwr_backend *backend = NULL;
+        kwr_resources *resources = rocks_resources(0, 64 * mib);
+        const kwr_backend_options options = rocks_options(resources, path);
+        const mode_t before = umask(masks[i]);
+        const kwr_status status = kwr_backend_open(&options, &backend, &err);
+        umask(before);
+        KWR_MUST_ERR(status, err);
+        cr_assert(stat(path, &st) == 0 && (st.st_mode & 0777) == 0700, "umask %o: %o",
+                  (unsigned)masks[i], (unsigned)(st.st_mode & 0777));
+        kwr_backend_close(backend);
+        kwr_resources_close(resources);
+    }
+}
+
 static kwr_status open_one_more(kwr_resources *resources, kwr_backend **out, kwr_error *err) {
     char path[256];
     const kwr_backend_options options = rocks_options(resources, path);

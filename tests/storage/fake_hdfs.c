@@ -287,6 +287,12 @@ static bool token_call(fake_hdfs *f, const char *op, const loopback_request *r,
     return true;
 }
 
+void fake_hdfs_set_token(fake_hdfs *f, const char *token) {
+    pthread_mutex_lock(&f->lock);
+    f->options.token = token;
+    pthread_mutex_unlock(&f->lock);
+}
+
 unsigned fake_hdfs_cancelled(fake_hdfs *f) {
     pthread_mutex_lock(&f->lock);
     const unsigned count = f->cancelled;
@@ -461,6 +467,7 @@ static void spoil(fake_hdfs *f, const loopback_request *r, loopback_reply *reply
 
 static void handle(void *ctx, const loopback_request *r, loopback_reply *reply) {
     fake_hdfs *f = ctx;
+    char guard[64];
     pthread_mutex_lock(&f->lock);
     const bool name_node =
         r->port == loopback_port(f->name_nodes[0]) || r->port == loopback_port(f->name_nodes[1]);
@@ -469,6 +476,8 @@ static void handle(void *ctx, const loopback_request *r, loopback_reply *reply) 
         f->leaked = true;
     if (r->port == loopback_port(f->foreign)) {
         loopback_text(reply, 201, "text/plain", "%s", "thanks");
+    } else if (!loopback_header(r, "x-xsrf-header", guard, sizeof guard)) {
+        exception(reply, 400, "BadRequestException", "Missing Required Header for CSRF");
     } else {
         const uint64_t number = ++f->requests;
         const uint64_t count = f->plan.count == 0 ? 1 : f->plan.count;

@@ -70,6 +70,8 @@ uint64_t fake_hdfs_requests(fake_hdfs *fake);
 uint64_t fake_hdfs_foreign(fake_hdfs *fake);
 /* Whether a data node or the foreign server ever saw the token of the name nodes. */
 bool fake_hdfs_token_leaked(fake_hdfs *fake);
+/* From now on name nodes want this one. */
+void fake_hdfs_set_token(fake_hdfs *fake, const char *token);
 /* Tokens that were cancelled. */
 unsigned fake_hdfs_cancelled(fake_hdfs *fake);
 /* Which name node is active, 0 or 1; the other is standby. */

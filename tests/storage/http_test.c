@@ -520,3 +520,29 @@ KWR_TEST(http, threads_share_a_client) {
     cr_assert(loopback_requests(s.server) == THREADS * EACH);
     stage_close(&s);
 }
+
+/* Where a server sends us by a name, what the name leads to counts; here an address in a spelling
+ * that is never followed, of a server that is there. */
+KWR_TEST(http, a_name_that_leads_to_a_forbidden_address_gets_no_request) {
+    stage s;
+    stage_open(&s, NULL);
+    kwr_http_request request = { .method = "GET", .url = s.url, .sent_on = true };
+    kwr_http_answer answer = { 0 };
+    kwr_error err = { 0 };
+    KWR_MUST_ERR(kwr_http_perform(s.http, &request, &answer, &err), err);
+    const uint64_t before = loopback_requests(s.server);
+    snprintf(s.url, sizeof s.url, "http://[::ffff:127.0.0.1]:%d/path", loopback_port(s.server));
+    request.sent_on = false;
+    const bool reachable = kwr_http_perform(s.http, &request, &answer, &err) == KWR_OK;
+    cr_assert(loopback_requests(s.server) == before + reachable);
+    request.sent_on = true;
+    const kwr_status status = kwr_http_perform(s.http, &request, &answer, &err);
+    cr_assert(status < KWR_OK && answer.fate == KWR_HTTP_UNSENT);
+    if (reachable) {
+        KWR_EXPECT(KWR_ERR_REFUSED, status);
+        cr_assert(strstr(err.text, "never followed") != NULL, "%s", err.text);
+    }
+    cr_assert(loopback_requests(s.server) == before + reachable, "a request was sent");
+    kwr_http_answer_free(&answer);
+    stage_close(&s);
+}

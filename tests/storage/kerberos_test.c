@@ -210,7 +210,7 @@ KWR_TEST(kerberos, without_a_ticket_nothing_is_opened, .timeout = 120) {
     cr_assert(shell("kdestroy -q") == 0);
     fake_hdfs *fake = guarded(&r, uri, sizeof uri, "&cleartext_credentials=yes");
     cr_assert(kwr_storage_open(kwr_test_env(), uri, true, &storage, &err) < KWR_OK);
-    cr_assert(strstr(err.text, "401") != NULL, "%s", err.text);
+    cr_assert(strstr(err.text, "401") != NULL && strstr(err.text, "klist") != NULL, "%s", err.text);
     cr_assert(r.accepted == 0 && fake_hdfs_count(fake, "/user/keyweir/") == 0);
     fake_hdfs_close(fake);
     /* Over plain HTTP only where somebody said so. */
