@@ -26,15 +26,19 @@ bool kwr_retry_next(kwr_retry *retry, uint64_t now_ns, uint64_t random, uint64_t
 
 static void nothing(void *ctx) { (void)ctx; }
 
+bool kwr_wait_until(const kwr_env *env, uint64_t mono_ns) {
+    kwr_work pause = { .run = nothing };
+    const kwr_executor *executor = env->executor;
+    if (executor->post_at(executor->ctx, &pause, mono_ns) < KWR_OK) return false;
+    executor->wait(executor->ctx, &pause);
+    return true;
+}
+
 bool kwr_retry_wait(kwr_retry *retry, const kwr_env *env, uint64_t asked_ms) {
     uint64_t random = 0, wait_ms = 0;
     /* Without randomness all wait the shortest time. */
     if (env->random->bytes(env->random->ctx, &random, sizeof random) < KWR_OK) random = 0;
     const uint64_t now = env->clock->mono_ns(env->clock->ctx);
     if (!kwr_retry_next(retry, now, random, asked_ms, &wait_ms)) return false;
-    kwr_work pause = { .run = nothing };
-    const kwr_executor *executor = env->executor;
-    if (executor->post_at(executor->ctx, &pause, now + wait_ms * NS_PER_MS) < KWR_OK) return false;
-    executor->wait(executor->ctx, &pause);
-    return true;
+    return kwr_wait_until(env, now + wait_ms * NS_PER_MS);
 }

@@ -40,4 +40,7 @@ bool kwr_retry_next(kwr_retry *retry, uint64_t now_ns, uint64_t random, uint64_t
  */
 bool kwr_retry_wait(kwr_retry *retry, const kwr_env *env, uint64_t asked_ms);
 
+/* Waits on the executor. False: it takes no more work. Only on threads that may block. */
+bool kwr_wait_until(const kwr_env *env, uint64_t mono_ns);
+
 #endif /* KWR_SNAPSHOT_RETRY_H */

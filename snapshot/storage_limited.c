@@ -10,6 +10,7 @@
 #include "base/limits.h"
 #include "base/memory.h"
 #include "base/thread.h"
+#include "snapshot/retry.h"
 #include "snapshot/storage.h"
 
 #define NS_PER_S UINT64_C(1000000000)
@@ -33,17 +34,6 @@ typedef struct limited {
 static limited *of(kwr_storage *storage) { return (limited *)(void *)storage; }
 static kwr_storage *inner_of(kwr_storage *storage) { return of(storage)->inner; }
 
-static void nothing(void *ctx) { (void)ctx; }
-
-static void wait_until(const kwr_env *env, uint64_t ns) {
-    kwr_work pause = { .run = nothing };
-    const kwr_executor *executor = env->executor;
-    /* An executor that takes no work any more is about to end: then nothing is gained by waiting.
-     */
-    if (executor->post_at(executor->ctx, &pause, ns) >= KWR_OK)
-        executor->wait(executor->ctx, &pause);
-}
-
 /* How many of `size` bytes go next. */
 static size_t piece_of(const lane *l, size_t size) {
     const uint64_t most = l->rate / (NS_PER_S / PIECE_NS);
@@ -61,7 +51,8 @@ static void take(limited *s, lane *l, size_t size) {
     const uint64_t begin = l->free_ns;
     l->free_ns += cost;
     kwr_mutex_unlock(&s->mutex);
-    if (begin > now) wait_until(s->env, begin);
+    /* An executor that takes no more work is about to end: nothing is gained by waiting then. */
+    if (begin > now) (void)kwr_wait_until(s->env, begin);
 }
 
 static void limited_close(kwr_storage *storage) {
