@@ -21,7 +21,6 @@ static kwr_block *move(kwr_engine *e, kwr_block *old) {
     kwr_block *block = kwr_page_arena_alloc(&e->arena, size);
     if (block == NULL) return NULL;
     block->birth = old->birth;
-    block->next = NULL;
     block->kind = old->kind;
     block->whole = old->whole;
     memcpy((uint8_t *)block + sizeof *block, (const uint8_t *)old + sizeof *block,
