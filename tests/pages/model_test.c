@@ -280,3 +280,26 @@ KWR_TEST(passing, pages_are_copied_for_views_that_still_read_them) {
     store_check(s->engine);
     store_close(s);
 }
+
+/* A view that cannot note what it has passed just keeps it. */
+KWR_TEST(passing, without_memory_all_is_kept) {
+    store *s = store_open(&(store_options){ .max_parallelism = 4 });
+    kwr_engine_view *view;
+    images im = { 0 };
+    write_all(s, 1);
+    KWR_MUST(s->ops->freeze(s->engine, &view));
+    fault_env_fail_alloc(s->faults, 0, FAULT_ALWAYS);
+    for (uint32_t g = 0; g < 4; g++)
+        s->ops->view_pass(view, g);
+    cr_assert(fault_env_fired(s->faults) > 0);
+    fault_env_clear(s->faults);
+    const uint64_t pages = s->engine->arena.used_bytes;
+    write_all(s, 2);
+    cr_assert(frozen_bytes(s) > pages / 2);
+    images_take(&im, s, view);
+    cr_assert(im.count > 0);
+    images_free(&im);
+    store_check(s->engine);
+    s->ops->view_release(view);
+    store_close(s);
+}

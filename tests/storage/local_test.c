@@ -77,6 +77,11 @@ static void slow_wait(void *ctx, kwr_work *work) {
     t->waits++;
 }
 
+static kwr_status no_more_work(void *ctx, kwr_work *work, uint64_t ns) {
+    (void)ctx, (void)work, (void)ns;
+    return KWR_ERR_CANCELLED;
+}
+
 /* Milliseconds from `before` on. */
 static uint64_t passed(const slow_time *t, uint64_t before) {
     return (t->now_ns - before) / 1000000;
@@ -121,6 +126,13 @@ KWR_TEST(limited, bytes_take_their_time) {
     before = time.now_ns;
     KWR_MUST(kwr_storage_write_file(storage, NULL, "three", bytes, RATE, NULL));
     cr_assert(passed(&time, before) >= 700);
+    kwr_storage_close(storage);
+    /* Nobody is there to wait on any more: it goes at once, and is written. */
+    executor.post_at = no_more_work;
+    before = time.now_ns;
+    KWR_MUST(kwr_storage_limited_open(&env, inner, &rates, &storage, NULL));
+    KWR_MUST(kwr_storage_write_file(storage, NULL, "four", bytes, SIZE, NULL));
+    cr_assert(passed(&time, before) == 0);
     kwr_storage_close(storage);
     KWR_EXPECT(KWR_ERR_MISUSE, kwr_storage_limited_open(&env, NULL, &rates, &storage, NULL));
     kwr_storage_close(inner);

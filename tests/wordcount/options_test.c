@@ -50,11 +50,13 @@ KWR_TEST(options, have_the_documented_defaults) {
 KWR_TEST(options, take_values_in_both_forms) {
     wc_options options;
     cr_assert(PARSE(&options, "--input=second", "--parallelism", "3", "--max-parallelism=7",
-                    "--interval-ms=0", "--job=j-1", "--quiet", "--rate=10", "--seed",
-                    "18446744073709551615", "--inline-bytes=0", "--events=e=f") == WC_PARSED);
+                    "--interval-ms=0", "--job=j-1", "--quiet", "--rate=10", "--write-rate=7",
+                    "--seed", "18446744073709551615", "--inline-bytes=0",
+                    "--events=e=f") == WC_PARSED);
     cr_assert(options.input_count == 2 && strcmp(options.inputs[1], "second") == 0);
     cr_assert(options.parallelism == 3 && options.max_parallelism == 7);
     cr_assert(options.interval_ms == 0 && options.rate == 10 && options.quiet);
+    cr_assert(options.write_rate == 7);
     cr_assert(options.seed_given && options.seed == UINT64_MAX);
     cr_assert(options.inline_given && options.inline_bytes == 0);
     cr_assert_str_eq(options.events, "e=f");
